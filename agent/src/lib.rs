@@ -1,0 +1,1 @@
+//! The agent beside each server: observe, capture, restore.

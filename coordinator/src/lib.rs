@@ -1,0 +1,1 @@
+//! The coordinator: sessions, tasks, catalog, gRPC services and the command line `urtext`.

@@ -1,0 +1,1 @@
+//! Who is on the other end: CA, join tokens, certificates, rustls configurations.

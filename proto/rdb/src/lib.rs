@@ -1,0 +1,1 @@
+//! The RDB format of Redis and Valkey: push parser, CRC64, counts. No I/O.

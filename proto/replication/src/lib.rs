@@ -1,0 +1,1 @@
+//! Both ends of PSYNC as state machines; one driver file with sockets.

@@ -1,0 +1,1 @@
+//! The stored format: layout, sealing, manifests, stores. Knows nothing of Redis.

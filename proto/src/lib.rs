@@ -1,0 +1,1 @@
+//! gRPC messages and services, and their hand-written model.

@@ -1,0 +1,321 @@
+//! The tree of a shard's histories, and the partial order that it gives to positions.
+//!
+//! A history `h` that is not a root has a parent `p(h)` and a fork offset `f(h)`: a node that held
+//! `p(h)` up to and including `f(h)` was promoted and went on as `h`. Offsets continue across the
+//! fork. The writes that a position holds are the parent's up to the fork, then its own; one
+//! position is at or behind another if its writes are a subset.
+//!
+//! What is not known is not guessed: two histories without a known path between them are
+//! [`Relation::Unrelated`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteCount, Offset, Position, ReplicationId};
+
+/// How a fork edge came to be known. Decides how much its offset says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// A master's own `master_replid2` and `second_repl_offset`: the exact fork.
+    PromotedMaster,
+    /// A restore that we carried out: the exact position at which the target was promoted.
+    Restore,
+    /// A replica's `master_replid2`: a *lower bound* of the fork offset. On `+CONTINUE <newid>` a
+    /// replica records the offset that it had applied so far (`replication.c`,
+    /// `slaveTryPartialResynchronization`), which is at or before the offset of the promotion.
+    FollowingReplica,
+    /// The same run of a server showed the child after the parent without a promotion: backlog
+    /// expired, or first replica attached. The offset is the last one seen under the parent.
+    InferredSameRun,
+}
+
+impl Evidence {
+    /// Whether the edge's offset is the fork itself and not only at or before it.
+    pub fn is_exact(self) -> bool {
+        match self {
+            Self::PromotedMaster | Self::Restore => true,
+            Self::FollowingReplica | Self::InferredSameRun => false,
+        }
+    }
+}
+
+/// `child` forked from `parent.history` after `parent.offset`, which is common to both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForkEdge {
+    pub child: ReplicationId,
+    pub parent: Position,
+    pub evidence: Evidence,
+}
+
+/// Two statements about one history that cannot both be true. A finding, never an overwrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Contradiction {
+    pub known: ForkEdge,
+    pub claimed: ForkEdge,
+}
+
+/// How one position stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// Both hold exactly the same writes.
+    Equal,
+    /// The left one lacks `missing` bytes that the right one holds, and holds nothing of its own.
+    Behind { missing: ByteCount },
+    /// The left one holds `excess` bytes more, and lacks nothing.
+    Ahead { excess: ByteCount },
+    /// Both hold writes that the other lacks; `common` is the last position that they share.
+    /// `certain` is false where the fork offset is only known to be at or after `common`.
+    Divergent { common: Position, left_excess: ByteCount, right_excess: ByteCount, certain: bool },
+    /// No path between the two histories is known: nothing is proved about them.
+    Unrelated,
+}
+
+/// The known fork edges of one shard, keyed by child: a forest of histories.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lineage {
+    edges: BTreeMap<ReplicationId, ForkEdge>,
+}
+
+impl Lineage {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Learns an edge. Returns whether anything changed.
+    ///
+    /// The order in which edges are learned does not matter: of two edges with the same child and
+    /// parent the exact one wins, and of two lower bounds the greater.
+    ///
+    /// # Errors
+    /// The edge contradicts a known one, or would make a history its own ancestor. The lineage is
+    /// unchanged.
+    pub fn learn(&mut self, edge: ForkEdge) -> Result<bool, Contradiction> {
+        if let Some(&known) = self.edges.get(&edge.child) {
+            let contradiction = Contradiction { known, claimed: edge };
+            if known.parent.history != edge.parent.history {
+                return Err(contradiction);
+            }
+            let (old, new) = (known.parent.offset, edge.parent.offset);
+            let better = match (known.evidence.is_exact(), edge.evidence.is_exact()) {
+                (true, true) if old != new => return Err(contradiction),
+                (true, false) if new > old => return Err(contradiction),
+                (false, true) if old > new => return Err(contradiction),
+                (true, _) => false,
+                (false, true) => true,
+                (false, false) => new > old,
+            };
+            if better {
+                self.edges.insert(edge.child, edge);
+            }
+            return Ok(better);
+        }
+        if self.ancestors(edge.parent.history).any(|ancestor| ancestor == edge.child) {
+            let known = self.edges.get(&edge.parent.history).copied().unwrap_or(edge);
+            return Err(Contradiction { known, claimed: edge });
+        }
+        self.edges.insert(edge.child, edge);
+        Ok(true)
+    }
+
+    /// All edges, ordered by child.
+    pub fn edges(&self) -> impl Iterator<Item = &ForkEdge> {
+        self.edges.values()
+    }
+
+    /// The edge by which `history` left its parent; `None` for a root, or where nobody saw it.
+    pub fn edge_of(&self, history: ReplicationId) -> Option<&ForkEdge> {
+        self.edges.get(&history)
+    }
+
+    /// `history` and all its ancestors, nearest first.
+    pub fn ancestors(&self, history: ReplicationId) -> impl Iterator<Item = ReplicationId> {
+        std::iter::successors(Some(history), |h| self.edges.get(h).map(|edge| edge.parent.history))
+    }
+
+    /// The oldest known ancestor of `history`, perhaps itself.
+    pub fn root_of(&self, history: ReplicationId) -> ReplicationId {
+        self.ancestors(history).last().unwrap_or(history)
+    }
+
+    /// The same writes, named by the history in which the last of them was made.
+    pub fn normalize(&self, mut position: Position) -> Position {
+        while let Some(edge) = self.edges.get(&position.history) {
+            if position.offset > edge.parent.offset {
+                break;
+            }
+            position.history = edge.parent.history;
+        }
+        position
+    }
+
+    /// The stretches of history that a position is made of, newest first, each with the last offset
+    /// that the position includes of it. The first is the normalized position itself.
+    pub fn path(&self, position: Position) -> impl Iterator<Item = Position> {
+        std::iter::successors(Some(self.normalize(position)), |at| {
+            self.edges.get(&at.history).map(|edge| self.normalize(edge.parent))
+        })
+    }
+
+    /// How `left` stands to `right`.
+    pub fn relate(&self, left: Position, right: Position) -> Relation {
+        let right_path: BTreeMap<ReplicationId, Offset> = self.path(right).map(|at| (at.history, at.offset)).collect();
+        let (left, right) = (self.normalize(left), self.normalize(right));
+        let Some((on_left, on_right)) =
+            self.path(left).find_map(|at| right_path.get(&at.history).map(|&offset| (at, offset)))
+        else {
+            return Relation::Unrelated;
+        };
+        let common = Position::new(on_left.history, on_left.offset.min(on_right));
+        let left_excess = left.offset.bytes_since(common.offset);
+        let right_excess = right.offset.bytes_since(common.offset);
+        match (left == common, right == common) {
+            (true, true) => Relation::Equal,
+            (true, false) => Relation::Behind { missing: right_excess },
+            (false, true) => Relation::Ahead { excess: left_excess },
+            (false, false) => {
+                Relation::Divergent { common, left_excess, right_excess, certain: self.is_certain(left, right, common) }
+            }
+        }
+    }
+
+    /// Whether every edge by which the two leave `common` states the fork itself.
+    fn is_certain(&self, left: Position, right: Position, common: Position) -> bool {
+        let leaving = |from: Position| {
+            self.ancestors(from.history)
+                .take_while(move |&history| history != common.history)
+                .filter_map(|history| self.edges.get(&history))
+                .last()
+        };
+        [left, right].into_iter().filter_map(leaving).all(|edge| edge.evidence.is_exact())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(n: u8) -> ReplicationId {
+        ReplicationId::from_bytes([n; 20]).expect("not zero")
+    }
+
+    fn at(n: u8, offset: u64) -> Position {
+        Position::new(history(n), Offset::new(offset).expect("small"))
+    }
+
+    fn edge(child: u8, parent: u8, offset: u64, evidence: Evidence) -> ForkEdge {
+        ForkEdge { child: history(child), parent: at(parent, offset), evidence }
+    }
+
+    fn bytes(n: u64) -> ByteCount {
+        ByteCount::new(n)
+    }
+
+    /// A master with history 1; a replica promoted at 615 as 2; another one promoted at 600 as 3;
+    /// 4 follows 2 from 700. History 9 is not known to belong to them.
+    fn lineage() -> Lineage {
+        let mut lineage = Lineage::new();
+        for (child, parent, offset) in [(2, 1, 615), (3, 1, 600), (4, 2, 700)] {
+            assert_eq!(lineage.learn(edge(child, parent, offset, Evidence::PromotedMaster)), Ok(true));
+        }
+        lineage
+    }
+
+    #[track_caller]
+    fn check(left: Position, right: Position, expect: Relation) {
+        assert_eq!(lineage().relate(left, right), expect);
+        let mirrored = match expect {
+            Relation::Behind { missing } => Relation::Ahead { excess: missing },
+            Relation::Ahead { excess } => Relation::Behind { missing: excess },
+            Relation::Divergent { common, left_excess, right_excess, certain } => {
+                Relation::Divergent { common, left_excess: right_excess, right_excess: left_excess, certain }
+            }
+            same => same,
+        };
+        assert_eq!(lineage().relate(right, left), mirrored, "mirrored");
+    }
+
+    #[test]
+    fn positions_of_one_history_are_ordered_by_offset() {
+        check(at(1, 10), at(1, 10), Relation::Equal);
+        check(at(1, 10), at(1, 25), Relation::Behind { missing: bytes(15) });
+    }
+
+    #[test]
+    fn the_fork_offset_itself_is_common_to_both() {
+        check(at(1, 615), at(2, 615), Relation::Equal);
+        check(at(1, 615), at(2, 616), Relation::Behind { missing: bytes(1) });
+        check(at(2, 300), at(1, 300), Relation::Equal);
+    }
+
+    #[test]
+    fn one_byte_past_the_fork_is_divergent() {
+        let common = at(1, 615);
+        check(
+            at(1, 616),
+            at(2, 669),
+            Relation::Divergent { common, left_excess: bytes(1), right_excess: bytes(54), certain: true },
+        );
+    }
+
+    #[test]
+    fn a_grandchild_holds_its_grandparent_up_to_the_first_fork() {
+        check(at(1, 615), at(4, 701), Relation::Behind { missing: bytes(86) });
+        check(at(2, 700), at(4, 700), Relation::Equal);
+        check(
+            at(1, 700),
+            at(4, 701),
+            Relation::Divergent { common: at(1, 615), left_excess: bytes(85), right_excess: bytes(86), certain: true },
+        );
+    }
+
+    #[test]
+    fn two_children_share_the_smaller_fork() {
+        check(
+            at(2, 650),
+            at(3, 640),
+            Relation::Divergent { common: at(1, 600), left_excess: bytes(50), right_excess: bytes(40), certain: true },
+        );
+    }
+
+    #[test]
+    fn histories_without_a_known_path_are_unrelated() {
+        check(at(9, 1_000_000), at(2, 1), Relation::Unrelated);
+    }
+
+    /// A replica that lagged behind at the failover reports the offset at which *it* changed over.
+    #[test]
+    fn the_edge_of_a_following_replica_is_a_lower_bound() {
+        let (low, exact) = (edge(2, 1, 400, Evidence::FollowingReplica), edge(2, 1, 615, Evidence::PromotedMaster));
+        for order in [[low, exact], [exact, low]] {
+            let mut lineage = Lineage::new();
+            for edge in order {
+                lineage.learn(edge).expect("no contradiction");
+            }
+            assert_eq!(lineage.edge_of(history(2)), Some(&exact));
+        }
+        let mut only_low = Lineage::new();
+        only_low.learn(low).expect("first");
+        let Relation::Divergent { certain, .. } = only_low.relate(at(1, 500), at(2, 600)) else {
+            panic!("not proved to be contained")
+        };
+        assert!(!certain);
+    }
+
+    #[test]
+    fn contradictions_are_reported_and_change_nothing() {
+        let mut lineage = lineage();
+        let before = lineage.clone();
+        for claim in [
+            edge(2, 3, 615, Evidence::PromotedMaster),
+            edge(2, 1, 614, Evidence::PromotedMaster),
+            edge(2, 1, 616, Evidence::FollowingReplica),
+            edge(1, 4, 10, Evidence::PromotedMaster),
+            edge(9, 9, 10, Evidence::PromotedMaster),
+        ] {
+            assert!(lineage.learn(claim).is_err(), "{claim:?}");
+        }
+        assert_eq!(lineage, before);
+    }
+}

@@ -1,0 +1,1 @@
+//! Harness over real servers and real processes, and the end-to-end suites.

@@ -1,1 +1,15 @@
 //! Which copy is canonical, and why: pure functions over values. No clock, no randomness, no I/O.
+//!
+//! Everything that enters is a value ([`ShardView`], [`Policy`]); everything that leaves is a value
+//! that explains itself ([`Selection`], [`Choice`]). The same view gives the same answer, in any
+//! order of its parts, today and in a test.
+//!
+//! Copies are compared by position along the known lineage ([`urtext_types::Lineage`]), never by
+//! wall clock and never by bare offset. What is not known makes an answer ambiguous, never wrong.
+
+mod view;
+
+mod selection;
+
+pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
+pub use view::{AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, Sample, ShardView, Source, Verified};

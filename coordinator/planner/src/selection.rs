@@ -1,0 +1,121 @@
+//! The answer: which copy is canonical, where each other one stands, and why.
+
+use serde::Serialize;
+use urtext_types::{ByteCount, NodeName, Offset, Position, ReplicationId, Timestamp};
+
+/// The verdict about one shard, with its reasons.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    pub verdict: Verdict,
+    /// The backup to restore: an index into [`crate::ShardView::candidates`]. `Some` if and only if
+    /// the verdict is [`Verdict::Canonical`]. Never a live node.
+    pub canonical: Option<usize>,
+    /// The furthest that any node was seen on the branch of the canonical backup.
+    pub head: Option<Head>,
+    /// What the canonical backup lacks against the head; `None` without either.
+    pub missing: Option<Missing>,
+    /// Every candidate exactly once, the best first.
+    pub candidates: Vec<Judged>,
+    /// Where the candidates' histories part, decided or not.
+    pub forks: Vec<Fork>,
+    /// The oldest known histories of the candidates, if there is more than one: nothing is known
+    /// about how they relate.
+    pub unrelated: Vec<ReplicationId>,
+    /// What decided between branches, if anything had to.
+    pub decided: Option<Decided>,
+    /// Whole sentences for a person, the most important first.
+    pub explanation: Vec<String>,
+}
+
+impl Selection {
+    /// The branches that contend, undecided: what `accept-lineage` can choose from.
+    pub fn contending(&self) -> impl Iterator<Item = &Judged> {
+        self.candidates.iter().filter(|judged| self.verdict == Verdict::Ambiguous && judged.contends)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// One backup is the most complete one on the accepted lineage.
+    Canonical,
+    /// Several may be, and nobody has decided: a person must.
+    Ambiguous,
+    /// There is no backup that could be restored.
+    None,
+}
+
+/// How one candidate stands to the canonical one; if there is none, to those that contend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// The backup to restore.
+    Canonical,
+    /// Holds exactly the same writes.
+    Equal,
+    /// A live node that holds everything that the canonical backup holds, and more.
+    Ahead,
+    /// Lacks writes, and holds none of its own.
+    Behind,
+    /// Holds writes that the other lacks, and lacks some.
+    Divergent,
+    /// No path between the histories is known: nothing is proved.
+    Unrelated,
+    /// Far smaller than the backups before it: a person must say that this is right.
+    Suspect,
+    /// Cannot be restored.
+    Ineligible,
+}
+
+/// One candidate with its standing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// An index into [`crate::ShardView::candidates`].
+    pub candidate: usize,
+    pub standing: Standing,
+    /// A whole sentence.
+    pub reason: String,
+    /// What it lacks, where that is known.
+    pub missing_bytes: Option<u64>,
+    /// What it holds that the other lacks, where that is known.
+    pub excess_bytes: Option<u64>,
+    /// Whether nothing else that may be chosen is known to hold all of its writes.
+    pub contends: bool,
+}
+
+/// The furthest position that was seen, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub position: Position,
+    pub node: NodeName,
+    pub seen_at: Timestamp,
+}
+
+/// What would be lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Missing {
+    pub bytes: ByteCount,
+    /// At most this much time of writes; `None` where no master was seen at such an offset.
+    pub seconds: Option<f64>,
+}
+
+/// A place where the candidates' histories part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    pub parent: ReplicationId,
+    /// The last offset of `parent` that the branches share.
+    pub offset: Offset,
+    /// The histories by which it goes on, ordered. Holds `parent` itself if that went on as well.
+    pub children: Vec<ReplicationId>,
+    /// The one that was taken.
+    pub accepted: Option<ReplicationId>,
+}
+
+/// Who or what decided between branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decided {
+    /// An operator: an index into [`crate::ShardView::accepted`].
+    Operator(usize),
+    /// [`crate::OnFork::FollowMaster`]: the node whose branch was taken.
+    FollowMaster(NodeName),
+}

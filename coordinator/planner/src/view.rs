@@ -1,0 +1,175 @@
+//! What a decision is made from: everything known about one shard at one moment, as values.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use urtext_types::{
+    BackupId, ByteCount, Contradiction, DeploymentName, Lineage, NodeName, NodeObservation, Position, ReplicationId,
+    ShardName, SiteName, Timestamp,
+};
+
+/// One shard as it is known now. The order within the lists means nothing.
+#[derive(Debug, Clone)]
+pub struct ShardView {
+    pub deployment: DeploymentName,
+    pub shard: ShardName,
+    /// Every fork edge that is known.
+    pub lineage: Lineage,
+    /// Statements that do not fit `lineage`. An edge that is contradicted proves nothing.
+    pub contradictions: Vec<Contradiction>,
+    /// Every decision that an operator has recorded; the latest one holds.
+    pub accepted: Vec<AcceptedLineage>,
+    /// Committed backups and live nodes, see [`Candidate::live`].
+    pub candidates: Vec<Candidate>,
+    /// The last look at every node, reachable or not.
+    pub nodes: Vec<NodeSeen>,
+    /// The greatest positions ever observed, and where, also of nodes that are silent now.
+    pub heads: Vec<HeadSeen>,
+    /// When masters had which offset, see [`crate::data_as_of`].
+    pub samples: Vec<Sample>,
+    /// Backups that an operator has said to be right although they are far smaller than those before.
+    pub vouched: BTreeSet<BackupId>,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
+/// An operator's decision about a fork: `urtext accept-lineage D HISTORY --reason TEXT`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedLineage {
+    /// The history whose writes are the right ones.
+    pub history: ReplicationId,
+    /// The histories that were set aside by this decision: what [`crate::set_aside_by`] said when it
+    /// was made. A decision decides about what the person saw; a branch that appears later is a new
+    /// fork.
+    pub over: Vec<ReplicationId>,
+    /// The coordinator's clock.
+    pub at: Timestamp,
+    /// Who decided.
+    pub by: String,
+    pub reason: String,
+}
+
+/// Where a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Committed in a repository: can be restored now.
+    Backup(BackupId),
+    /// In the memory of a living server; must be captured first.
+    Node,
+}
+
+/// What has been proved about a backup since it was committed; the greater the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verified {
+    Never,
+    /// Its stored objects were read again and every hash was right.
+    Stored,
+    /// It was loaded into a real server.
+    Rehearsed,
+}
+
+/// One copy of the shard's data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub source: Source,
+    pub node: NodeName,
+    pub site: SiteName,
+    /// `None` where the server did not count its writes: a master without a backlog writes no
+    /// replication id into its RDB.
+    pub position: Option<Position>,
+    /// The agent's clock: when the snapshot was taken, or the node observed.
+    pub taken_at: Timestamp,
+    /// The coordinator's clock.
+    pub received_at: Timestamp,
+    pub verified: Verified,
+    /// A fact known to the caller that rules it out, as a clause: `part 3 is missing`, `its RDB
+    /// version 12 cannot be loaded by Redis 7.0`.
+    pub ineligible: Option<String>,
+    /// How it comes that it may be old, as a clause: `captured on request while its master link had
+    /// been down for 3 h`.
+    pub stale: Option<String>,
+    /// Keys in all databases.
+    pub keys: u64,
+    pub bytes: ByteCount,
+    /// The server's `run_id`; empty if unknown.
+    pub run_id: String,
+}
+
+impl Candidate {
+    /// A living node as a candidate.
+    pub fn live(seen: &NodeSeen) -> Self {
+        Self {
+            source: Source::Node,
+            node: seen.node.clone(),
+            site: seen.site.clone(),
+            position: seen.observation.position(),
+            taken_at: seen.observation.observed_at,
+            received_at: seen.received_at,
+            verified: Verified::Never,
+            ineligible: None,
+            stale: None,
+            keys: seen.observation.keys(),
+            bytes: ByteCount::new(seen.observation.used_memory),
+            run_id: seen.observation.server.run_id.clone(),
+        }
+    }
+}
+
+/// The last look at one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSeen {
+    pub node: NodeName,
+    pub site: SiteName,
+    pub observation: NodeObservation,
+    /// The coordinator's clock.
+    pub received_at: Timestamp,
+    /// Whether its agent's session is open now.
+    pub reachable: bool,
+}
+
+/// The greatest position that was ever observed in one history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadSeen {
+    pub position: Position,
+    pub node: NodeName,
+    /// The coordinator's clock.
+    pub seen_at: Timestamp,
+}
+
+/// A master was at `position` at `at`: every write that it had accepted before is at or below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub position: Position,
+    pub at: Timestamp,
+}
+
+/// What a deployment's configuration says about choosing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub on_fork: OnFork,
+    /// Breaks ties between equal copies: the site nearest the target.
+    pub prefer_site: Option<SiteName>,
+    /// A copy is suspect if it holds fewer keys than this percentage of the largest backup before it.
+    pub shrink_below_percent: u8,
+    /// Backups with fewer keys than this make no later one suspect.
+    pub shrink_from_keys: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        // Half: a busy cache breathes by tens of percent, a lost one loses nearly all.
+        Self { on_fork: OnFork::Refuse, prefer_site: None, shrink_below_percent: 50, shrink_from_keys: 100 }
+    }
+}
+
+/// What to do about a fork that no operator has decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFork {
+    /// The verdict is ambiguous.
+    #[default]
+    Refuse,
+    /// Take the branch of the master that was most recently observed with the most attached replicas.
+    FollowMaster,
+}

@@ -82,6 +82,11 @@ name!(
     NodeName, "node"
 );
 
+name!(
+    /// A person, or a machine that acts for one, who holds an operator's or a viewer's certificate.
+    UserName, "user"
+);
+
 impl Default for ShardName {
     /// The only shard of a deployment without Redis Cluster.
     fn default() -> Self {
@@ -201,6 +206,10 @@ ulid!(
 ulid!(
     /// A piece of work that the coordinator gave to an agent.
     TaskId
+);
+ulid!(
+    /// A repository, wherever it is mounted or mirrored.
+    RepositoryId
 );
 ulid!(
     /// A record in a repository: a lineage edge, a decision, an audit entry.

@@ -27,7 +27,8 @@ pub enum Evidence {
     /// `slaveTryPartialResynchronization`), which is at or before the offset of the promotion.
     FollowingReplica,
     /// The same run of a server showed the child after the parent without a promotion: backlog
-    /// expired, or first replica attached. The offset is the last one seen under the parent.
+    /// expired, or first replica attached. The offset is the last one seen under the parent, and
+    /// the server may have written since *without counting*: see [`Evidence::is_gapless`].
     InferredSameRun,
 }
 
@@ -37,6 +38,19 @@ impl Evidence {
         match self {
             Self::PromotedMaster | Self::Restore => true,
             Self::FollowingReplica | Self::InferredSameRun => false,
+        }
+    }
+
+    /// Whether the child at the fork offset holds the same writes as the parent there.
+    ///
+    /// Without a backlog a master does not count what it writes (`replication.c`,
+    /// `replicationFeedSlaves` returns early), and both the end of a backlog and the first replica
+    /// after it change the id but not the offset. So a bridge over such a change has the same number
+    /// on both sides, and more data on the far one.
+    pub fn is_gapless(self) -> bool {
+        match self {
+            Self::PromotedMaster | Self::Restore | Self::FollowingReplica => true,
+            Self::InferredSameRun => false,
         }
     }
 }
@@ -62,8 +76,10 @@ pub enum Relation {
     /// Both hold exactly the same writes.
     Equal,
     /// The left one lacks `missing` bytes that the right one holds, and holds nothing of its own.
+    /// Across an edge that is not gapless the count leaves out what the server did not count: it may
+    /// even be zero.
     Behind { missing: ByteCount },
-    /// The left one holds `excess` bytes more, and lacks nothing.
+    /// The left one holds `excess` bytes more, and lacks nothing. Counted as in `Behind`.
     Ahead { excess: ByteCount },
     /// Both hold writes that the other lacks; `common` is the last position that they share.
     /// `certain` is false where the fork offset is only known to be at or after `common`.
@@ -85,8 +101,9 @@ impl Lineage {
 
     /// Learns an edge. Returns whether anything changed.
     ///
-    /// The order in which edges are learned does not matter: of two edges with the same child and
-    /// parent the exact one wins, and of two lower bounds the greater.
+    /// The order in which edges are learned does not matter, as long as none contradicts another: of
+    /// two edges with the same child and parent the exact one wins, of two lower bounds the greater,
+    /// and of two with the same offset the better evidence. For the rest see [`Lineage::trusted`].
     ///
     /// # Errors
     /// The edge contradicts a known one, or would make a history its own ancestor. The lineage is
@@ -102,9 +119,9 @@ impl Lineage {
                 (true, true) if old != new => return Err(contradiction),
                 (true, false) if new > old => return Err(contradiction),
                 (false, true) if old > new => return Err(contradiction),
-                (true, _) => false,
+                (true, false) => false,
                 (false, true) => true,
-                (false, false) => new > old,
+                (true, true) | (false, false) => (new, known.evidence) > (old, edge.evidence),
             };
             if better {
                 self.edges.insert(edge.child, edge);
@@ -117,6 +134,32 @@ impl Lineage {
         }
         self.edges.insert(edge.child, edge);
         Ok(true)
+    }
+
+    /// The lineage without what `contradictions` cast doubt on. It does not depend on the order in
+    /// which the contradicting edges were learned, so it is what copies may be judged by.
+    ///
+    /// - Two parents of one history: neither is known, the history becomes a root.
+    /// - Two offsets of one fork: the smaller one, as a lower bound.
+    /// - A history that would be its own ancestor: every edge of the circle goes.
+    pub fn trusted(&self, contradictions: &[Contradiction]) -> Self {
+        let mut trusted = self.clone();
+        for Contradiction { known, claimed } in contradictions {
+            if known.child != claimed.child || claimed.child == claimed.parent.history {
+                let circle = self.ancestors(claimed.parent.history).take_while(|&history| history != claimed.child);
+                for history in circle {
+                    trusted.edges.remove(&history);
+                }
+            } else if known.parent.history != claimed.parent.history {
+                trusted.edges.remove(&claimed.child);
+            } else if let Some(edge) = trusted.edges.get_mut(&claimed.child) {
+                edge.parent.offset = edge.parent.offset.min(known.parent.offset).min(claimed.parent.offset);
+                if edge.evidence.is_exact() {
+                    edge.evidence = Evidence::FollowingReplica;
+                }
+            }
+        }
+        trusted
     }
 
     /// All edges, ordered by child.
@@ -142,7 +185,7 @@ impl Lineage {
     /// The same writes, named by the history in which the last of them was made.
     pub fn normalize(&self, mut position: Position) -> Position {
         while let Some(edge) = self.edges.get(&position.history) {
-            if position.offset > edge.parent.offset {
+            if position.offset > edge.parent.offset || !edge.evidence.is_gapless() {
                 break;
             }
             position.history = edge.parent.history;
@@ -180,15 +223,15 @@ impl Lineage {
         }
     }
 
-    /// Whether every edge by which the two leave `common` states the fork itself.
+    /// Whether the two part at `common` and cannot have parted later: an edge by which one of them
+    /// leaves its history there states the fork itself.
     fn is_certain(&self, left: Position, right: Position, common: Position) -> bool {
-        let leaving = |from: Position| {
-            self.ancestors(from.history)
-                .take_while(move |&history| history != common.history)
-                .filter_map(|history| self.edges.get(&history))
-                .last()
-        };
-        [left, right].into_iter().filter_map(leaving).all(|edge| edge.evidence.is_exact())
+        [left, right].into_iter().any(|side| {
+            let leaving = self.path(side).take_while(|at| at.history != common.history).last();
+            leaving
+                .and_then(|at| self.edges.get(&at.history))
+                .is_some_and(|edge| self.normalize(edge.parent).offset == common.offset && edge.evidence.is_exact())
+        })
     }
 }
 
@@ -301,6 +344,80 @@ mod tests {
             panic!("not proved to be contained")
         };
         assert!(!certain);
+    }
+
+    /// 2 left 1 at 615. A replica that followed it had only 600 when a second promotion made it follow
+    /// on to 3: what 3 shares with 1 and with 2 may be more than the 600 that are known.
+    #[test]
+    fn certainty_is_that_of_the_edge_by_which_a_position_leaves() {
+        let mut lineage = Lineage::new();
+        lineage.learn(edge(2, 1, 615, Evidence::PromotedMaster)).expect("first");
+        lineage.learn(edge(3, 2, 600, Evidence::FollowingReplica)).expect("second");
+        let certain = |left, right| match lineage.relate(left, right) {
+            Relation::Divergent { certain, common, .. } => {
+                assert_eq!(common, at(1, 600));
+                certain
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(!certain(at(3, 900), at(2, 1200)));
+        assert!(!certain(at(3, 900), at(1, 610)));
+        // The earlier of two forks decides, and a late one that is vague does not blur it.
+        let mut lineage = self::lineage();
+        lineage.learn(edge(5, 1, 700, Evidence::FollowingReplica)).expect("third");
+        assert!(matches!(lineage.relate(at(5, 800), at(2, 800)), Relation::Divergent { certain: true, .. }));
+    }
+
+    /// A lone master whose backlog expired goes on writing under a new id at the same offset.
+    #[test]
+    fn a_bridge_over_uncounted_writes_makes_nothing_equal() {
+        let mut lineage = Lineage::new();
+        lineage.learn(edge(2, 1, 500, Evidence::InferredSameRun)).expect("first");
+        assert_eq!(lineage.relate(at(1, 500), at(2, 500)), Relation::Behind { missing: ByteCount::ZERO });
+        assert_eq!(lineage.relate(at(2, 500), at(1, 400)), Relation::Ahead { excess: bytes(100) });
+        assert!(matches!(lineage.relate(at(2, 500), at(1, 501)), Relation::Divergent { certain: false, .. }));
+    }
+
+    /// Learns `edges` in every order: with their contradictions they give one trusted lineage.
+    #[track_caller]
+    fn check_trusted(edges: [ForkEdge; 3], expect: &[ForkEdge]) {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut lineage = Lineage::new();
+            let contradictions: Vec<_> = order.iter().filter_map(|&i| lineage.learn(edges[i]).err()).collect();
+            let trusted = lineage.trusted(&contradictions);
+            assert_eq!(trusted.edges().copied().collect::<Vec<_>>(), expect, "learned in the order {order:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_contradicted_is_not_trusted_in_any_order() {
+        use Evidence::{FollowingReplica, PromotedMaster};
+        let sound = edge(4, 1, 700, PromotedMaster);
+        check_trusted([edge(2, 1, 615, PromotedMaster), edge(2, 3, 615, PromotedMaster), sound], &[sound]);
+        check_trusted(
+            [edge(2, 1, 615, PromotedMaster), edge(2, 1, 600, PromotedMaster), sound],
+            &[edge(2, 1, 600, FollowingReplica), sound],
+        );
+        check_trusted(
+            [edge(2, 1, 615, PromotedMaster), edge(2, 1, 700, FollowingReplica), edge(2, 1, 500, FollowingReplica)],
+            &[edge(2, 1, 615, FollowingReplica)],
+        );
+        check_trusted(
+            [edge(2, 1, 615, PromotedMaster), edge(3, 2, 700, PromotedMaster), edge(1, 3, 800, PromotedMaster)],
+            &[],
+        );
+    }
+
+    #[test]
+    fn equal_statements_keep_the_better_evidence_in_any_order() {
+        check_trusted(
+            [
+                edge(2, 1, 500, Evidence::InferredSameRun),
+                edge(2, 1, 500, Evidence::FollowingReplica),
+                edge(2, 1, 400, Evidence::FollowingReplica),
+            ],
+            &[edge(2, 1, 500, Evidence::FollowingReplica)],
+        );
     }
 
     #[test]

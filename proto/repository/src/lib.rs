@@ -1,1 +1,46 @@
-//! The stored format: layout, sealing, manifests, stores. Knows nothing of Redis.
+//! The stored format: layout, sealing, manifests, stores.
+//!
+//! `FORMAT.md` beside this package describes what is stored, well enough to restore without this code.
+//! A repository is append-only and needs no lock: objects are created once ([`Store::put_new`]), a
+//! backup exists from the moment its manifest does ([`Written::commit`]), and what no manifest names is
+//! garbage. Everything that is read back is checked against a signed manifest ([`BackupReader`]).
+//!
+//! This package knows nothing of Redis: to it an RDB is bytes, and what they mean arrives as values of
+//! `urtext-types`. It never deletes and never overwrites.
+
+mod blocking;
+mod digest;
+mod keys;
+mod layout;
+mod manifest;
+mod reader;
+mod record;
+mod repository;
+mod seal;
+mod signed;
+mod store;
+mod writer;
+
+pub use digest::{InvalidDigest, Sha256Digest, Sha256Hasher};
+pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
+pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};
+pub use manifest::{
+    CaptureMethod, ContentSummary, FORMAT_VERSION, Manifest, MissingSettings, ModuleSummary, RdbChecksum, RdbSummary,
+    SettingsSummary, Stale, StoredObject, Timings,
+};
+pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
+pub use record::{Record, RecordBody, RecordError, RecordKind};
+pub use repository::{Repository, RepositoryError, RepositoryHeader};
+pub use seal::{
+    CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, Sealer, open, open_bytes, seal,
+    seal_bytes,
+};
+pub use signed::{
+    ManifestError, ManifestSigner, ManifestVerifier, SIGNATURE_ALGORITHM, SignatureError, SignedManifest,
+};
+#[cfg(any(test, feature = "testing"))]
+pub use store::testing;
+pub use store::{
+    DirectoryStore, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreCause, StoreError, StoreOperation,
+};
+pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

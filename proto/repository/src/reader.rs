@@ -1,0 +1,283 @@
+//! Reading one backup: every byte is checked against the signed manifest before anyone sees it.
+//!
+//! **Memory**: the part that the caller holds, and the next one, stored and opened: below 52 MiB.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, Stream},
+};
+use thiserror::Error;
+use tokio::task::JoinSet;
+use urtext_types::{ErrorKind, Explain};
+
+use crate::{
+    BackupKey, Identity, MAX_SETTINGS_BYTES, Manifest, ManifestError, ManifestVerifier, ObjectName, OpenError,
+    PART_BYTES, Recipients, Sha256Digest, Sha256Hasher, SignedManifest, Store, StoreError, StoredObject,
+    blocking::{blocking, joined},
+    seal::open,
+    store::with_patience,
+};
+
+/// For how long a store may fail, in one piece, before a read is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Objects read at the same time where order does not matter.
+const READS_IN_FLIGHT: usize = 2;
+
+/// Why a backup cannot be read. Every variant names the backup or the object, which begins with it.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("{backup} is not in the repository, or was never committed")]
+    NotCommitted { backup: BackupKey },
+    #[error("read {object}")]
+    Store {
+        object: ObjectName,
+        #[source]
+        source: StoreError,
+    },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("{object} is missing, and the manifest of its backup names it")]
+    Missing { object: ObjectName },
+    #[error("{object} has {found} bytes as stored and the manifest says {expected}")]
+    StoredSize { object: ObjectName, found: u64, expected: u64 },
+    #[error("{object} was changed after it was stored: its SHA-256 is {found} and the manifest says {expected}")]
+    StoredDigest { object: ObjectName, found: Sha256Digest, expected: Sha256Digest },
+    #[error("open {object}")]
+    Open {
+        object: ObjectName,
+        #[source]
+        source: OpenError,
+    },
+    #[error("{object} opens to something else than the manifest of its backup says")]
+    Plaintext { object: ObjectName },
+    #[error("the parts of {backup} are each as they were stored, and together are not the RDB that was captured")]
+    WholeDigest { backup: BackupKey },
+    #[error("none of the given identities opens {backup}: it is sealed to {recipients}")]
+    WrongKey { backup: BackupKey, recipients: Recipients },
+}
+
+impl Explain for ReadError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotCommitted { .. } => ErrorKind::NotFound,
+            Self::Store { source, .. } => source.kind(),
+            Self::Manifest(error) => error.kind(),
+            Self::Open { source, .. } => source.kind(),
+            Self::WrongKey { .. } => ErrorKind::Denied,
+            Self::Missing { .. }
+            | Self::StoredSize { .. }
+            | Self::StoredDigest { .. }
+            | Self::Plaintext { .. }
+            | Self::WholeDigest { .. } => ErrorKind::Integrity,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store { source, .. } => source.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Open { source, .. } => source.hint(),
+            Self::WrongKey { .. } => Some("give the identity whose public key is among these".to_owned()),
+            Self::Missing { .. } | Self::StoredSize { .. } | Self::StoredDigest { .. } => {
+                Some("this copy is damaged; choose another backup, or a mirror of this repository".to_owned())
+            }
+            Self::NotCommitted { .. } | Self::Plaintext { .. } | Self::WholeDigest { .. } => None,
+        }
+    }
+}
+
+/// One committed backup, its manifest verified.
+#[derive(Clone)]
+pub struct BackupReader {
+    store: Arc<dyn Store>,
+    key: BackupKey,
+    manifest: Arc<Manifest>,
+}
+
+/// What [`BackupReader::verify_stored`] read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredProof {
+    pub objects: usize,
+    pub bytes: u64,
+}
+
+impl BackupReader {
+    /// Reads and verifies the manifest; nothing else is read yet.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        key: BackupKey,
+        verifier: &dyn ManifestVerifier,
+    ) -> Result<Self, ReadError> {
+        let object = key.manifest();
+        let bytes = match with_patience(PATIENCE, || store.get(&object)).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Err(ReadError::NotCommitted { backup: key }),
+            Err(source) => return Err(ReadError::Store { object, source }),
+        };
+        let manifest = Arc::new(SignedManifest::parse(&key, &bytes)?.verify(verifier)?);
+        Ok(Self { store, key, manifest })
+    }
+
+    pub fn key(&self) -> &BackupKey {
+        &self.key
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Reads every object again and compares size and SHA-256 of what is stored. Needs no identity.
+    ///
+    /// # Errors
+    /// The first object that is not as it was stored.
+    pub async fn verify_stored(&self) -> Result<StoredProof, ReadError> {
+        let parts = (0_u32..).zip(&self.manifest.parts).map(|(index, entry)| (self.key.part(index), entry));
+        let settings = self.manifest.settings.object.iter().map(|entry| (self.key.settings(), entry));
+        // Collected, so that the future stays `Send` for every borrow.
+        let objects: Vec<(ObjectName, StoredObject)> =
+            parts.chain(settings).map(|(object, entry)| (object, entry.clone())).collect();
+        let reads = stream::iter(objects)
+            .map(|(object, entry)| async move {
+                fetch(self.store.as_ref(), object, &entry).await.map(|_| entry.stored_bytes)
+            })
+            .buffer_unordered(READS_IN_FLIGHT);
+        reads
+            .try_fold(StoredProof { objects: 0, bytes: 0 }, |sum, bytes| async move {
+                Ok(StoredProof { objects: sum.objects + 1, bytes: sum.bytes + bytes })
+            })
+            .await
+    }
+
+    /// The RDB, part by part.
+    ///
+    /// # Errors
+    /// None of the identities is among the recipients: said before anything is downloaded.
+    pub fn rdb(&self, identities: Vec<Identity>) -> Result<RdbReader, ReadError> {
+        self.check_key(&identities)?;
+        let mut reader = RdbReader {
+            store: Arc::clone(&self.store),
+            key: self.key.clone(),
+            manifest: Arc::clone(&self.manifest),
+            identities: identities.into(),
+            next: 0,
+            ahead: JoinSet::new(),
+        };
+        reader.read_ahead(Sha256Hasher::default());
+        Ok(reader)
+    }
+
+    /// The server's settings, if the backup has any.
+    pub async fn settings(&self, identities: Vec<Identity>) -> Result<Option<Bytes>, ReadError> {
+        let Some(entry) = &self.manifest.settings.object else { return Ok(None) };
+        self.check_key(&identities)?;
+        let object = self.key.settings();
+        let stored = fetch(self.store.as_ref(), object.clone(), entry).await?;
+        unseal(object, entry, stored, identities.into(), MAX_SETTINGS_BYTES).await.map(Some)
+    }
+
+    fn check_key(&self, identities: &[Identity]) -> Result<(), ReadError> {
+        if self.manifest.recipients.can_be_opened_by(identities) {
+            return Ok(());
+        }
+        Err(ReadError::WrongKey { backup: self.key.clone(), recipients: self.manifest.recipients.clone() })
+    }
+}
+
+/// The bytes of one RDB in order, with one part read ahead.
+pub struct RdbReader {
+    store: Arc<dyn Store>,
+    key: BackupKey,
+    manifest: Arc<Manifest>,
+    identities: Arc<[Identity]>,
+    /// The part that `ahead` reads.
+    next: usize,
+    /// At most one task; none after the last part or after an error. Dropped with the reader.
+    ahead: JoinSet<Result<(Bytes, Sha256Hasher), ReadError>>,
+}
+
+impl RdbReader {
+    /// The next part of the plaintext; `None` after the last one. The digest of the whole RDB is
+    /// compared before the last part is given out. After an error there is nothing more to read.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped call loses nothing.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let Some(done) = self.ahead.join_next().await else { return Ok(None) };
+        let (part, whole) = joined(done).await?;
+        self.next += 1;
+        if self.next < self.manifest.parts.len() {
+            self.read_ahead(whole);
+        } else if whole.finish() != self.manifest.rdb.sha256 {
+            return Err(ReadError::WholeDigest { backup: self.key.clone() });
+        }
+        Ok(Some(part))
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + 'static {
+        stream::try_unfold(self, |mut reader| async move { Ok(reader.next().await?.map(|part| (part, reader))) })
+    }
+
+    /// Begins to read part `next`. `whole` has seen everything before it.
+    fn read_ahead(&mut self, mut whole: Sha256Hasher) {
+        let (store, object, identities) =
+            (Arc::clone(&self.store), self.key.part(self.next as u32), Arc::clone(&self.identities));
+        let entry = self.manifest.parts[self.next].clone();
+        self.ahead.spawn(async move {
+            let stored = fetch(store.as_ref(), object.clone(), &entry).await?;
+            let part = unseal(object, &entry, stored, identities, PART_BYTES).await?;
+            Ok(blocking(move || {
+                whole.update(&part);
+                (part, whole)
+            })
+            .await)
+        });
+    }
+}
+
+/// Reads one object and compares it with its entry.
+async fn fetch(store: &dyn Store, object: ObjectName, entry: &StoredObject) -> Result<Bytes, ReadError> {
+    let stored = match with_patience(PATIENCE, || store.get(&object)).await {
+        Ok(stored) => stored,
+        Err(StoreError::NotFound { .. }) => return Err(ReadError::Missing { object }),
+        Err(source) => return Err(ReadError::Store { object, source }),
+    };
+    if stored.len() as u64 != entry.stored_bytes {
+        return Err(ReadError::StoredSize { object, found: stored.len() as u64, expected: entry.stored_bytes });
+    }
+    let (stored, found) = blocking(move || {
+        let found = Sha256Digest::of(&stored);
+        (stored, found)
+    })
+    .await;
+    if found != entry.stored_sha256 {
+        return Err(ReadError::StoredDigest { object, found, expected: entry.stored_sha256 });
+    }
+    Ok(stored)
+}
+
+/// Opens one object, into at most `limit` bytes, and compares the plaintext with its entry.
+async fn unseal(
+    object: ObjectName,
+    entry: &StoredObject,
+    stored: Bytes,
+    identities: Arc<[Identity]>,
+    limit: usize,
+) -> Result<Bytes, ReadError> {
+    let opened = blocking(move || {
+        open(&identities, &stored, limit).map(|plaintext| (Sha256Digest::of(&plaintext), Bytes::from(plaintext)))
+    });
+    match opened.await {
+        Ok((digest, plaintext))
+            if digest == entry.plaintext_sha256 && plaintext.len() as u64 == entry.plaintext_bytes =>
+        {
+            Ok(plaintext)
+        }
+        Ok(_) => Err(ReadError::Plaintext { object }),
+        Err(source) => Err(ReadError::Open { object, source }),
+    }
+}

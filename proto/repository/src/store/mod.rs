@@ -1,0 +1,150 @@
+//! One interface to every place that keeps objects.
+//!
+//! Objects are small ([`MAX_OBJECT_BYTES`]), immutable and created exactly once. That is all that the
+//! format needs, and all that a directory, a bucket and a coordinator's gRPC have in common.
+
+mod directory;
+mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+use std::{error::Error as StdError, fmt};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use thiserror::Error;
+use urtext_types::{ByteCount, ErrorKind, Explain};
+
+pub use self::directory::DirectoryStore;
+pub(crate) use self::retry::with_patience;
+use crate::{ObjectName, ObjectPrefix};
+
+/// The largest object. A sealed part of incompressible data stays below it: 16 MiB of plaintext, 64 KiB
+/// of zstd's and 4 KiB of age's framing, and a header of a few KiB for the recipients.
+pub const MAX_OBJECT_BYTES: usize = 17 * 1024 * 1024;
+
+/// A place that keeps objects.
+///
+/// An object appears whole or not at all, also across a crash, and once [`Store::put_new`] has said so
+/// it stays. Every call ends by itself: a peer that falls silent becomes [`StoreError::Unavailable`].
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Creates an object. The same bytes under the same name are a success however often they are put,
+    /// so that a put whose answer was lost can simply be made again.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the name is taken by other bytes, which stay as they are.
+    ///
+    /// # Cancel safety
+    /// A dropped put may or may not have happened; making it again is safe.
+    async fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<PutOutcome, StoreError>;
+
+    /// Reads a whole object, at most [`MAX_OBJECT_BYTES`].
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError>;
+
+    /// All objects below `prefix`, in no particular order. What was put before the call is in it; what
+    /// is put meanwhile may be. A prefix that holds nothing gives nothing.
+    fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>>;
+}
+
+/// How a successful put came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The object did not exist.
+    Created,
+    /// The same bytes were there already.
+    AlreadyIdentical,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    pub name: ObjectName,
+    /// Bytes as stored.
+    pub size: u64,
+}
+
+/// What was asked of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreOperation {
+    Put,
+    Get,
+    List,
+}
+
+impl fmt::Display for StoreOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Put => "write",
+            Self::Get => "read",
+            Self::List => "list",
+        })
+    }
+}
+
+/// The cause of a store's failure, as its driver put it.
+pub type StoreCause = Box<dyn StdError + Send + Sync>;
+
+/// Why a store did not do what it was asked. `object` is the name or prefix that was asked for,
+/// `place` says which store: a path, a URL.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("there is no object {object} in {place}")]
+    NotFound { object: String, place: String },
+    #[error("object {object} exists in {place} with other content")]
+    Conflict { object: String, place: String },
+    #[error("no room for {needed} in {place} to {operation} object {object}")]
+    Exhausted {
+        operation: StoreOperation,
+        object: String,
+        needed: ByteCount,
+        place: String,
+        #[source]
+        source: Option<StoreCause>,
+    },
+    #[error("not allowed to {operation} {object} in {place}")]
+    Denied {
+        operation: StoreOperation,
+        object: String,
+        place: String,
+        #[source]
+        source: Option<StoreCause>,
+    },
+    #[error("cannot {operation} {object}: {place} does not answer as it should")]
+    Unavailable {
+        operation: StoreOperation,
+        object: String,
+        place: String,
+        #[source]
+        source: Option<StoreCause>,
+    },
+    #[error("object {object} in {place} has {size}, more than the {limit} that an object may have", limit = ByteCount::new(MAX_OBJECT_BYTES as u64))]
+    TooLarge { object: String, size: ByteCount, place: String },
+}
+
+impl Explain for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Exhausted { .. } => ErrorKind::Exhausted,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::TooLarge { .. } => ErrorKind::Integrity,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exhausted { place, .. } => {
+                Some(format!("make room in {place} or raise its quota; nothing that is committed was touched"))
+            }
+            Self::Denied { place, .. } => Some(format!("check owner and mode of {place}")),
+            Self::Conflict { .. } => {
+                Some("objects are never overwritten; two writers may have been given the same id".to_owned())
+            }
+            Self::NotFound { .. } | Self::Unavailable { .. } | Self::TooLarge { .. } => None,
+        }
+    }
+}

@@ -21,8 +21,8 @@ mod time;
 pub use capture_guard::{CaptureRefusal, may_capture};
 pub use error::{Chain, ErrorKind, Explain};
 pub use id::{
-    BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, ShardName, SiteName, TaskId, Ulid,
-    UserName,
+    BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, ShardName, SiteName, TaskId,
+    Ulid, UserName,
 };
 pub use lineage::{Contradiction, Evidence, ForkEdge, Lineage, Relation};
 pub use observation::{

@@ -1,1 +1,23 @@
-//! Harness over real servers and real processes, and the end-to-end suites.
+//! Harness over real servers and real processes, for the end-to-end suites in `it/`.
+//!
+//! Nothing here is simulated: [`servers`] starts Redis and Valkey programs of five versions, [`fleet`]
+//! runs the built `urtext` and `urtext-agent` against them, [`link`] is the network that can be cut.
+//! Waits are for a state with a limit ([`eventually`]); everything is stopped by process id on drop.
+//! The harness is for tests, so it panics, at the caller's line and with the evidence, where a product
+//! would return an error.
+
+pub mod data;
+pub mod eventually;
+pub mod fleet;
+pub mod link;
+pub mod ports;
+pub mod process;
+pub mod sentinel;
+pub mod servers;
+pub mod tls;
+
+/// Prints a remark into the test's output: what was skipped and why, what was measured.
+#[expect(clippy::print_stderr, reason = "a test's output is where a person looks for its remarks")]
+pub fn say(remark: &str) {
+    eprintln!("{remark}");
+}

@@ -1,0 +1,32 @@
+//! Free ports on loopback that stay ours, also while a server restarts.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener},
+    sync::Mutex,
+};
+
+/// Below the kernel's own range for outgoing connections (32768 and up), so that no client socket takes
+/// a port between two starts of a server.
+const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+/// Every lock that this process holds: a port is ours until the test process ends.
+static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A port on 127.0.0.1 that nothing listens on, and that no other test of this machine will be given.
+pub fn free_port() -> u16 {
+    let locks = std::env::temp_dir().join("urtext-test-ports");
+    fs::create_dir_all(&locks).expect("make the folder of port locks");
+    let mut entropy = [0; 2];
+    getrandom::fill(&mut entropy).expect("entropy for a port number");
+    let start = u16::from_le_bytes(entropy) % RANGE.len() as u16;
+    for step in 0..RANGE.len() as u16 {
+        let port = RANGE.start + (start + step) % RANGE.len() as u16;
+        let lock = File::create(locks.join(port.to_string())).expect("make a port lock");
+        if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            HELD.lock().expect("no holder of this lock panics").push(lock);
+            return port;
+        }
+    }
+    panic!("no free port in {RANGE:?}");
+}

@@ -327,3 +327,163 @@ fn set_validity(
 fn issue_failed(error: rcgen::Error) -> IdentityError {
     IdentityError::Issue { problem: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use urtext_types::{ErrorKind, Explain};
+    use x509_parser::prelude::GeneralName;
+
+    use super::*;
+    use crate::{CertificateRequest, PeerCertificate};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_123);
+
+    fn authority() -> CertificateAuthority {
+        CertificateAuthority::generate(NOW, AUTHORITY_LIFETIME).expect("an authority")
+    }
+
+    fn fra_1() -> AgentIdentity {
+        let peer: PeerId = "spiffe://urtext/agent/orders/0/fra/fra-1".parse().expect("a peer");
+        peer.agent().expect("an agent").clone()
+    }
+
+    #[test]
+    fn a_request_that_claims_names_gets_only_the_granted_one() {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let mut claims = CertificateParams::new([COORDINATOR_NAME.to_owned(), "10.0.0.5".to_owned()]).expect("names");
+        let uri = "spiffe://urtext/operator/mallory".try_into().expect("a URI");
+        claims.subject_alt_names.push(SanType::URI(uri));
+        claims.distinguished_name.push(DnType::CommonName, "mallory");
+        claims.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        claims.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let csr_pem = claims.serialize_request(&key).and_then(|csr| csr.pem()).expect("a request");
+
+        let issued = authority().issue_agent(&fra_1(), &csr_pem, NOW, AGENT_LIFETIME).expect("a certificate");
+        let chain = certificates(&issued.certificate_pem, "the certificate").expect("PEM");
+        let (_, certificate) = X509Certificate::from_der(&chain[0]).expect("a certificate");
+        let names = certificate.subject_alternative_name().expect("one extension").expect("names");
+        assert_eq!(names.value.general_names, [GeneralName::URI("spiffe://urtext/agent/orders/0/fra/fra-1")]);
+        assert_eq!(certificate.subject().to_string(), "CN=fra-1");
+        let purposes = certificate.extended_key_usage().expect("one extension").expect("purposes").value;
+        assert!(purposes.client_auth && !purposes.server_auth && !purposes.any);
+        assert!(!certificate.is_ca());
+        let usage = certificate.key_usage().expect("one extension").expect("usage").value;
+        assert!(usage.digital_signature() && !usage.key_cert_sign());
+        assert_eq!(certificate.public_key().subject_public_key.data, key.public_key_raw());
+    }
+
+    #[test]
+    fn what_is_issued_is_what_the_certificate_says() {
+        let request = CertificateRequest::generate().expect("a request");
+        let issued = authority().issue_agent(&fra_1(), &request.csr_pem, NOW, AGENT_LIFETIME).expect("a certificate");
+        let chain = certificates(&issued.certificate_pem, "the certificate").expect("PEM");
+        let read = PeerCertificate::from_der(&chain[0]).expect("a peer");
+        assert_eq!(
+            (read.peer, read.serial, read.not_before, read.not_after),
+            (issued.peer, issued.serial, issued.not_before, issued.not_after)
+        );
+        assert_eq!(read.not_before, Timestamp::from_millis(1_790_000_000_000).minus(CLOCK_TOLERANCE));
+        assert_eq!(read.not_after, Timestamp::from_millis(1_790_000_000_000).plus(AGENT_LIFETIME));
+    }
+
+    #[test]
+    fn no_two_certificates_have_one_serial() {
+        let (authority, request) = (authority(), CertificateRequest::generate().expect("a request"));
+        let issue = || authority.issue_agent(&fra_1(), &request.csr_pem, NOW, AGENT_LIFETIME).expect("a certificate");
+        let (a, b) = (issue(), issue());
+        assert_ne!(a.serial, b.serial);
+        assert_eq!(a.serial.as_str().len(), 32);
+    }
+
+    #[test]
+    fn a_request_with_a_foreign_key_or_a_broken_signature_is_refused() {
+        let check = |csr_pem: &str| {
+            let error = authority().issue_agent(&fra_1(), csr_pem, NOW, AGENT_LIFETIME).expect_err("a refusal");
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        };
+        let request_of = |key: &KeyPair| {
+            CertificateParams::default().serialize_request(key).and_then(|csr| csr.pem()).expect("a request")
+        };
+        check(&request_of(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key")));
+        check(&request_of(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA256).expect("a key")));
+        check(&request_of(&KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key")));
+
+        let request = CertificateRequest::generate().expect("a request");
+        let mut lines: Vec<String> = request.csr_pem.lines().map(str::to_owned).collect();
+        let last = lines.len() - 2;
+        let swapped = if lines[last].starts_with('A') { "B" } else { "A" };
+        lines[last].replace_range(..1, swapped);
+        check(&lines.join("\n"));
+        check("");
+        check("-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n");
+        check(&"x".repeat(CSR_LIMIT + 1));
+    }
+
+    #[test]
+    fn an_authority_reads_back_as_written_and_overwrites_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let authority = authority();
+        authority.save(dir.path()).expect("to write");
+        assert_eq!(CertificateAuthority::check_private(dir.path()).expect("metadata"), None);
+        let read = CertificateAuthority::load(dir.path()).expect("to read");
+        assert_eq!(read.fingerprint(), authority.fingerprint());
+        // What the one that was read issues, the original vouches for.
+        let operator = read.issue_operator(&"ada".parse().expect("a name"), NOW, USER_LIFETIME).expect("a certificate");
+        let signer = crate::AgentSigner::new(&operator.key_pem, &operator.certificate_pem).expect("a signer");
+        let signature = signer.sign(b"x");
+        crate::verify_signature(&authority.certificate_pem(), &operator.certificate_pem, b"x", &signature)
+            .expect("a good signature");
+
+        let error = self::authority().save(dir.path()).expect_err("it exists");
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(CertificateAuthority::load(dir.path()).expect("to read").fingerprint(), authority.fingerprint());
+    }
+
+    #[test]
+    fn key_and_certificate_of_different_authorities_are_refused() {
+        let (a, b) = (authority(), authority());
+        let error = CertificateAuthority::from_pem(&a.certificate_pem(), &b.key_pem).expect_err("a mismatch");
+        assert_eq!(error.to_string(), "the private key does not belong to the CA certificate");
+        let operator = a.issue_operator(&"ada".parse().expect("a name"), NOW, USER_LIFETIME).expect("a certificate");
+        let error = CertificateAuthority::from_pem(&operator.certificate_pem, &operator.key_pem).expect_err("no CA");
+        assert!(error.to_string().contains("not an authority's certificate"), "{error}");
+    }
+
+    #[test]
+    fn an_expired_authority_issues_nothing_and_none_outlives_it() {
+        let authority = CertificateAuthority::generate(NOW, DAY).expect("an authority");
+        let ada = "ada".parse().expect("a name");
+        let operator = authority.issue_operator(&ada, NOW, USER_LIFETIME).expect("a certificate");
+        let end = Timestamp::from_millis(1_790_000_000_000).plus(DAY);
+        assert_eq!(operator.certificate().expect("a certificate").not_after, end);
+        let error = authority.issue_operator(&ada, NOW.plus(DAY), USER_LIFETIME).expect_err("expired");
+        assert!(matches!(error, IdentityError::AuthorityExpired { at } if at == end), "{error}");
+    }
+
+    #[test]
+    fn times_that_no_certificate_can_say_are_an_error() {
+        for now in [i64::MIN, 0, i64::MAX] {
+            let refused = CertificateAuthority::generate(Timestamp::from_millis(now), AUTHORITY_LIFETIME);
+            assert!(matches!(refused, Err(IdentityError::Lifetime { .. })), "{now}");
+        }
+    }
+
+    #[test]
+    fn only_host_names_and_addresses_are_names_of_a_server() {
+        let issue = |name: &str| authority().issue_coordinator(&[name.to_owned()], NOW, DAY).map(drop);
+        for good in ["backup.example", "10.0.0.5", "::1", "localhost"] {
+            issue(good).expect(good);
+        }
+        for bad in ["", "https://backup.example", "a b", "backup.example:7600", "ü.example"] {
+            assert!(matches!(issue(bad), Err(IdentityError::ServerName { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn renewal_is_due_at_two_thirds() {
+        let at = |millis| Timestamp::from_millis(millis);
+        assert_eq!(renew_at(at(1000), at(31_000)), at(21_000));
+        // A life that ends before it begins is over.
+        assert_eq!(renew_at(at(1000), at(500)), at(1000));
+    }
+}

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncBufReadExt, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use urtext_types::{ErrorKind, Explain};
 
@@ -71,9 +71,7 @@ impl Connector {
         Self { tls }
     }
 
-    /// Connects to `address`, `host:port`.
-    ///
-    /// That the coordinator accepts our certificate shows only in its first answer: see [`TlsFailure`].
+    /// Connects to `address`, `host:port`, and returns once both sides have accepted each other.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
@@ -86,14 +84,20 @@ impl Connector {
 
     async fn dial(&self, address: &str) -> Result<TlsStream<TcpStream>, ConnectError> {
         let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
+        let refused = |source| match TlsFailure::find(&source) {
+            Some(failure) => ConnectError::Tls { address: address.to_owned(), source: failure },
+            None => unreachable(source),
+        };
         let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
         let name = ServerName::try_from(COORDINATOR_NAME).expect("the coordinator's name is a host name");
-        TlsConnector::from(self.tls.current()).connect(name, tcp).await.map_err(|source| {
-            match TlsFailure::find(&source) {
-                Some(failure) => ConnectError::Tls { address: address.to_owned(), source: failure },
-                None => unreachable(source),
-            }
-        })
+        let mut connection = TlsConnector::from(self.tls.current()).connect(name, tcp).await.map_err(refused)?;
+        // In TLS 1.3 the client's part of the handshake is over before the server has looked at its
+        // certificate. A refusal would reach the HTTP/2 code, which keeps no more of it than a text. So wait
+        // for the server's first bytes, unread: its SETTINGS, which it sends unasked (RFC 9113, 3.4).
+        if connection.fill_buf().await.map_err(refused)?.is_empty() {
+            return Err(unreachable(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(connection)
     }
 }

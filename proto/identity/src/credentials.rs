@@ -127,3 +127,85 @@ fn block(label: &str, der: &[u8]) -> String {
     text.push_str(&format!("-----END {label}-----\n"));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use urtext_types::{ErrorKind, Explain, Timestamp};
+
+    use super::*;
+    use crate::{AUTHORITY_LIFETIME, CertificateAuthority};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    fn operator() -> Credentials {
+        let authority = CertificateAuthority::generate(NOW, AUTHORITY_LIFETIME).expect("an authority");
+        let ada = "ada".parse().expect("a name");
+        authority.issue_operator(&ada, NOW, Duration::from_secs(30 * 3600)).expect("a certificate")
+    }
+
+    #[test]
+    fn credentials_read_back_as_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let written = operator();
+        assert!(!Credentials::exist(dir.path()));
+        written.save(dir.path()).expect("to write");
+        assert!(Credentials::exist(dir.path()));
+        assert_eq!(Credentials::check_private(dir.path()).expect("metadata"), None);
+
+        let read = Credentials::load(dir.path()).expect("to read");
+        assert_eq!(
+            (&read.ca_pem, &read.certificate_pem, read.key_pem.expose()),
+            (&written.ca_pem, &written.certificate_pem, written.key_pem.expose())
+        );
+        let certificate = read.certificate().expect("a certificate");
+        assert_eq!(certificate.peer.to_string(), "spiffe://urtext/operator/ada");
+        // An hour before, thirty after: two thirds of thirty-one hours.
+        assert_eq!(
+            read.renew_at().expect("a time"),
+            NOW.minus(Duration::from_secs(3600)).plus(Duration::from_secs(74_400))
+        );
+    }
+
+    #[test]
+    fn a_key_of_other_credentials_is_refused_before_it_replaces_anything() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let good = operator();
+        good.save(dir.path()).expect("to write");
+        let mixed = Credentials { key_pem: operator().key_pem, ..operator() };
+        assert!(matches!(mixed.save(dir.path()), Err(IdentityError::KeyMismatch { .. })));
+        assert_eq!(Credentials::load(dir.path()).expect("to read").certificate_pem, good.certificate_pem);
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = dir.path().join("ca.pem");
+        let error = Credentials::load(dir.path()).expect_err("nothing there");
+        assert_eq!((error.to_string(), error.kind()), (format!("read {}", ca.display()), ErrorKind::NotFound));
+
+        operator().save(dir.path()).expect("to write");
+        let identity = dir.path().join("identity.pem");
+        let whole = fs::read_to_string(&identity).expect("to read");
+        let check = |content: &str, expect: &str| {
+            fs::write(&identity, content).expect("to write");
+            let error = Credentials::load(dir.path()).expect_err(expect);
+            assert_eq!(error.to_string(), expect);
+            assert_eq!(error.kind(), ErrorKind::Integrity);
+        };
+        check("", "the private key is not valid PEM of that kind: it holds no private key");
+        let without_certificate = &whole[..whole.find("-----BEGIN CERTIFICATE").expect("a certificate")];
+        check(without_certificate, "the certificate is not valid PEM of that kind: it holds no certificate");
+        let damaged = whole.replacen("M", "*", 1);
+        check(&damaged, "the private key is not valid PEM of that kind: it cannot be decoded");
+    }
+
+    #[test]
+    fn no_private_key_is_printed() {
+        let credentials = operator();
+        let line = credentials.key_pem.expose().lines().nth(1).expect("base64").to_owned();
+        let printed = format!("{credentials:?}");
+        assert!(printed.contains("[redacted]") && !printed.contains(&line), "{printed}");
+    }
+}

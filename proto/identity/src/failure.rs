@@ -9,9 +9,6 @@ use urtext_types::{ErrorKind, Explain};
 use crate::tls::OtherFingerprint;
 
 /// What TLS found wrong, and on whose side.
-///
-/// In TLS 1.3 a client may have sent its first request before it hears that the server refuses its
-/// certificate. So look for one of these in the errors of requests too, not only in those of connecting.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
 pub enum TlsFailure {
     /// The other end refused us.
@@ -48,6 +45,9 @@ impl TlsFailure {
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref::<rustls::Error>() {
                 return Some(Self::of(error));
+            }
+            if let Some(failure) = error.downcast_ref::<Self>() {
+                return Some(failure.clone());
             }
             // An `io::Error` names as its source the source of what it holds, and so hides that itself.
             next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

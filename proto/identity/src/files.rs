@@ -91,3 +91,57 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("metadata").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_private_key_is_its_owners_alone_and_never_overwritten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key.pem");
+        create_private(&path, "first").expect("to write");
+        assert_eq!((read_text(&path).expect("to read").as_str(), mode(&path)), ("first", 0o600));
+        assert_eq!(check_private(&path).expect("metadata"), None);
+
+        let error = create_private(&path, "second").expect_err("it exists");
+        assert_eq!(error.to_string(), format!("{} exists already", path.display()));
+        assert_eq!(read_text(&path).expect("to read"), "first");
+    }
+
+    #[test]
+    fn a_replaced_key_is_private_even_if_a_crash_left_something_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key.pem");
+        fs::write(dir.path().join("key.pem.new"), "half a ke").expect("to write");
+        replace_private(&path, "first").expect("to write");
+        replace_private(&path, "second").expect("to write");
+        assert_eq!((read_text(&path).expect("to read").as_str(), mode(&path)), ("second", 0o600));
+        assert_eq!(fs::read_dir(dir.path()).expect("to list").count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key.pem");
+        replace_public(&path, "key").expect("to write");
+        let found = check_private(&path).expect("metadata").expect("a finding");
+        assert_eq!(
+            found.to_string(),
+            format!("private key {} is open to others (mode 0644): run chmod 600 on it", path.display())
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_a_key_is_not_read_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key.pem");
+        File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        assert!(matches!(read_text(&path), Err(IdentityError::FileTooLarge { .. })));
+        assert!(matches!(read_text(&dir.path().join("none")), Err(IdentityError::Read { .. })));
+    }
+}

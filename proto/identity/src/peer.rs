@@ -264,3 +264,68 @@ impl PeerCertificate {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_reads_back_as_written() {
+        for uri in [
+            "spiffe://urtext/agent/orders/0/fra/fra-1",
+            "spiffe://urtext/operator/ada",
+            "spiffe://urtext/viewer/ada",
+            "spiffe://urtext/coordinator",
+        ] {
+            assert_eq!(uri.parse::<PeerId>().map(|peer| peer.to_string()), Ok(uri.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_uri_that_is_not_ours_names_nobody() {
+        for uri in [
+            "",
+            "spiffe://urtext/",
+            "spiffe://urtext/agent/orders/0/fra",
+            "spiffe://urtext/agent/orders/0/fra/fra-1/more",
+            "spiffe://urtext/agent/orders/0/fra/",
+            "spiffe://urtext/agent/orders/0/../fra-1",
+            "spiffe://urtext/agent/orders/0/fra/FRA-1",
+            "spiffe://urtext/coordinator/",
+            "spiffe://urtext/operator/a%2Fb",
+            "spiffe://urtext.example/coordinator",
+            "SPIFFE://urtext/coordinator",
+            &format!("spiffe://urtext/operator/{}", "x".repeat(1_000_000)),
+        ] {
+            let error = uri.parse::<PeerId>().expect_err(uri);
+            assert!(error.to_string().len() < 1000, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_names_make_a_uri_that_reads_back() {
+        let name = "x".repeat(63);
+        let uri = format!("spiffe://urtext/agent/{name}/{name}/{name}/{name}");
+        assert!(uri.parse::<PeerId>().is_ok());
+    }
+
+    #[test]
+    fn a_serial_has_one_spelling() {
+        let check =
+            |text: &str, expect| assert_eq!(text.parse::<CertificateSerial>().map(|s| s.0), Ok(expect), "{text}");
+        check("00000A1", "a1".to_owned());
+        check("a1b", "0a1b".to_owned());
+        check("0", String::new());
+        assert_eq!(CertificateSerial::from_bytes(&[0, 0x0a, 0x1b]).map(|s| s.0), Some("0a1b".to_owned()));
+        assert_eq!(CertificateSerial::from_bytes(&[1; 21]), None);
+        assert!("x1".parse::<CertificateSerial>().is_err());
+        assert!("1".repeat(41).parse::<CertificateSerial>().is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_are_an_error() {
+        for bytes in [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"-----BEGIN CERTIFICATE-----"] {
+            assert_eq!(PeerCertificate::from_der(bytes), Err(InvalidPeer::NotACertificate));
+        }
+    }
+}

@@ -116,3 +116,122 @@ pub fn verify_signature(
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(bytes, signature).map_err(|_| SignatureError::Wrong)?;
     Ok(signer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use urtext_types::Timestamp;
+
+    use super::*;
+    use crate::{AUTHORITY_LIFETIME, CertificateAuthority, CertificateRequest, Credentials, PeerId};
+
+    /// Long past: every certificate here has expired.
+    const THEN: Timestamp = Timestamp::from_millis(1_500_000_000_000);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const MANIFEST: &[u8] = b"{\"backup\":\"01ARYZ6S410000000000000000\"}";
+
+    fn authority() -> CertificateAuthority {
+        CertificateAuthority::generate(THEN, AUTHORITY_LIFETIME).expect("an authority")
+    }
+
+    fn signer(authority: &CertificateAuthority) -> AgentSigner {
+        let peer: PeerId = "spiffe://urtext/agent/orders/0/fra/fra-1".parse().expect("a peer");
+        let request = CertificateRequest::generate().expect("a request");
+        let identity = peer.agent().expect("an agent");
+        let issued = authority.issue_agent(identity, &request.csr_pem, THEN, DAY).expect("a certificate");
+        AgentSigner::new(&request.key_pem, &issued.certificate_pem).expect("a signer")
+    }
+
+    #[test]
+    fn a_signature_says_who_signed_even_after_the_certificate_has_expired() {
+        let authority = authority();
+        let signer = signer(&authority);
+        let signature = signer.sign(MANIFEST);
+        let who = verify_signature(&authority.certificate_pem(), signer.certificate_pem(), MANIFEST, &signature)
+            .expect("a good signature");
+        assert_eq!(who.peer.to_string(), "spiffe://urtext/agent/orders/0/fra/fra-1");
+        assert_eq!(who.not_after, THEN.plus(DAY));
+    }
+
+    #[test]
+    fn any_flipped_bit_is_found() {
+        let authority = authority();
+        let signer = signer(&authority);
+        let signature = signer.sign(MANIFEST);
+        let verify = |bytes: &[u8], signature: &[u8]| {
+            verify_signature(&authority.certificate_pem(), signer.certificate_pem(), bytes, signature)
+        };
+        for bit in 0..MANIFEST.len() * 8 {
+            let mut changed = MANIFEST.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(verify(&changed, &signature), Err(SignatureError::Wrong)), "bit {bit} of the manifest");
+        }
+        for bit in 0..signature.len() * 8 {
+            let mut changed = signature.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(verify(MANIFEST, &changed), Err(SignatureError::Wrong)), "bit {bit} of the signature");
+        }
+        for end in 0..signature.len() {
+            assert!(verify(MANIFEST, &signature[..end]).is_err(), "{end} bytes of the signature");
+        }
+    }
+
+    #[test]
+    fn a_signer_of_another_authority_is_refused() {
+        let (ours, theirs) = (authority(), authority());
+        let signer = signer(&theirs);
+        let signature = signer.sign(MANIFEST);
+        let refused = verify_signature(&ours.certificate_pem(), signer.certificate_pem(), MANIFEST, &signature);
+        assert!(matches!(refused, Err(SignatureError::OtherAuthority { .. })), "{refused:?}");
+        // Putting its own authority, or ours, in the chain helps it nothing.
+        let chain = format!("{}{}", signer.certificate_pem(), ours.certificate_pem());
+        let refused = verify_signature(&ours.certificate_pem(), &chain, MANIFEST, &signature);
+        assert!(matches!(refused, Err(SignatureError::OtherAuthority { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn another_agents_certificate_does_not_fit_the_signature() {
+        let authority = authority();
+        let signature = signer(&authority).sign(MANIFEST);
+        let other = signer(&authority);
+        let refused = verify_signature(&authority.certificate_pem(), other.certificate_pem(), MANIFEST, &signature);
+        assert!(matches!(refused, Err(SignatureError::Wrong)), "{refused:?}");
+    }
+
+    #[test]
+    fn the_authoritys_own_certificate_signs_no_manifests() {
+        let authority = authority();
+        let ca_pem = authority.certificate_pem();
+        assert!(verify_signature(&ca_pem, &ca_pem, MANIFEST, b"").is_err());
+    }
+
+    #[test]
+    fn the_coordinators_certificate_signs_no_manifests() {
+        let authority = authority();
+        let Credentials { certificate_pem, key_pem, .. } =
+            authority.issue_coordinator(&[], THEN, DAY).expect("a certificate");
+        let signer = AgentSigner::new(&key_pem, &certificate_pem).expect("a signer");
+        let signature = signer.sign(MANIFEST);
+        let refused = verify_signature(&authority.certificate_pem(), &certificate_pem, MANIFEST, &signature);
+        assert!(matches!(refused, Err(SignatureError::OtherAuthority { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_does_not_sign() {
+        let authority = authority();
+        let other = CertificateRequest::generate().expect("a request");
+        let refused = AgentSigner::new(&other.key_pem, signer(&authority).certificate_pem());
+        assert!(matches!(refused, Err(IdentityError::KeyMismatch { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_are_an_error() {
+        let ca_pem = authority().certificate_pem();
+        let garbage = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        for certificate in ["", "no PEM", garbage, "-----BEGIN CERTIFICATE-----"] {
+            assert!(verify_signature(&ca_pem, certificate, MANIFEST, b"").is_err(), "{certificate}");
+        }
+        assert!(verify_signature("", garbage, MANIFEST, b"").is_err());
+    }
+}

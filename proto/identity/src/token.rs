@@ -339,3 +339,189 @@ impl From<TokenId> for String {
         id.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ISSUED: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn fra_1() -> AgentIdentity {
+        AgentIdentity {
+            deployment: "orders".parse().expect("a name"),
+            shard: "0".parse().expect("a name"),
+            site: "fra".parse().expect("a name"),
+            node: "fra-1".parse().expect("a name"),
+        }
+    }
+
+    fn invitation() -> (JoinToken, TokenRecord) {
+        let endpoints = vec!["backup.example:7600".to_owned(), "[2001:db8::1]:7600".to_owned()];
+        let entropy = Secret::new(std::array::from_fn(|i| i as u8));
+        JoinToken::invite(fra_1(), Sha256Digest::of(b"ca"), endpoints, ISSUED, HOUR, &entropy).expect("an invitation")
+    }
+
+    #[test]
+    fn a_token_reads_back_as_written() {
+        let (token, record) = invitation();
+        let line = token.to_line();
+        let read: JoinToken = line.expose().parse().expect("a token");
+        assert_eq!(
+            (read.id, read.ca_sha256, &read.endpoints, read.expires_at),
+            (token.id, token.ca_sha256, &token.endpoints, ISSUED.plus(HOUR))
+        );
+        assert_eq!(read.secret.expose(), token.secret.expose());
+        assert_eq!(read.id, record.id);
+        assert_eq!(redeem(Some(&record), &read.secret, ISSUED).map(|grant| grant.identity), Ok(fra_1()));
+    }
+
+    #[test]
+    fn a_token_is_one_word_that_a_double_click_selects() {
+        let (token, _) = invitation();
+        let line = token.to_line();
+        assert!(line.expose().starts_with("urtext1-"));
+        assert!(line.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    }
+
+    #[test]
+    fn white_space_from_a_terminal_does_not_hurt() {
+        let (token, _) = invitation();
+        let line = token.to_line();
+        let (a, b) = line.expose().split_at(40);
+        assert!(format!("  {a}\r\n   {b}\n").parse::<JoinToken>().is_ok());
+    }
+
+    #[test]
+    fn every_cut_off_token_is_called_cut_off() {
+        let (token, _) = invitation();
+        let line = token.to_line();
+        for end in PREFIX.len()..line.expose().len() {
+            let error = line.expose()[..end].parse::<JoinToken>().expect_err("half a token");
+            assert_eq!(error, InvalidToken::CutOff, "after {end} characters");
+        }
+    }
+
+    #[test]
+    fn no_changed_character_goes_unnoticed() {
+        let (token, _) = invitation();
+        let line = token.to_line();
+        for at in PREFIX.len()..line.expose().len() {
+            let mut changed = line.expose().clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'w' } else { b'A' };
+            let changed = String::from_utf8(changed).expect("ASCII");
+            match changed.parse::<JoinToken>() {
+                // Early on, the change is in the length.
+                Err(InvalidToken::Changed | InvalidToken::CutOff) => {}
+                // Bits beyond the last byte carry nothing.
+                Ok(same) if at + 1 == line.expose().len() => {
+                    assert_eq!(same.to_line().expose(), line.expose());
+                }
+                other => panic!("character {at}: {other:?}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, expect: InvalidToken) {
+        assert_eq!(text.parse::<JoinToken>().expect_err("no token"), expect);
+    }
+
+    #[test]
+    fn other_text_is_not_a_token() {
+        let (token, _) = invitation();
+        let line = token.to_line();
+        check_refused("", InvalidToken::NotAToken);
+        check_refused("urtext", InvalidToken::NotAToken);
+        check_refused("urtext-agent", InvalidToken::NotAToken);
+        check_refused("hunter2", InvalidToken::NotAToken);
+        check_refused(&line.expose()[8..], InvalidToken::NotAToken);
+        check_refused(&"x".repeat(1 << 20), InvalidToken::NotAToken);
+        check_refused("urtext2-AAAA", InvalidToken::OtherVersion);
+        check_refused("urtext1-", InvalidToken::CutOff);
+        check_refused("urtext1-é", InvalidToken::Changed);
+        check_refused("urtext1-aé€", InvalidToken::Changed);
+        check_refused("urtext1-AAAA", InvalidToken::Changed);
+        check_refused(&format!("{}{}", line.expose(), &line.expose()[8..]), InvalidToken::Changed);
+    }
+
+    #[test]
+    fn a_token_made_wrong_on_purpose_is_an_error() {
+        let seal = |mut content: Vec<u8>| {
+            let length = u16::try_from(content.len() + CHECKSUM).expect("short");
+            content[..2].copy_from_slice(&length.to_be_bytes());
+            let sum = checksum(&content);
+            content.extend(sum);
+            format!("{PREFIX}{}", BASE64.encode(content))
+        };
+        let fixed = [0; 2 + 8 + 32 + 32 + 8];
+        for tail in [
+            &[][..],
+            &[0],                            // no address
+            &[255],                          // addresses that are not there
+            &[1, 255, b'a'],                 // an address beyond the end
+            &[1, 2, 0xff, 0xfe],             // not UTF-8
+            &[1, 3, b'a', b':', 0],          // no port
+            &[1, 3, b'a', b':', b'1', b'x'], // more than it says
+        ] {
+            check_refused(&seal([&fixed, tail].concat()), InvalidToken::Changed);
+        }
+        assert!(seal([&fixed[..], &[1, 3, b'a', b':', b'1']].concat()).parse::<JoinToken>().is_ok());
+        check_refused(&seal(vec![0; 2]), InvalidToken::Changed);
+    }
+
+    #[test]
+    fn an_address_must_have_a_host_and_a_port() {
+        let check = |endpoint: &str, good| assert_eq!(is_endpoint(endpoint), good, "{endpoint}");
+        check("backup.example:7600", true);
+        check("10.0.0.5:7600", true);
+        check("[::1]:7600", true);
+        check("backup.example", false);
+        check(":7600", false);
+        check("backup.example:0", false);
+        check("backup.example:port", false);
+        check("https://backup.example:7600", false);
+        let none = JoinToken::invite(fra_1(), Sha256Digest::of(b""), vec![], ISSUED, HOUR, &Secret::new([0; 40]));
+        assert_eq!(none.map(|(_, record)| record), Err(InvalidToken::EndpointCount { count: 0 }));
+    }
+
+    #[track_caller]
+    fn check_redeem(
+        record: Option<TokenRecord>,
+        secret: &Secret<[u8; 32]>,
+        now: Timestamp,
+        expect: Result<(), TokenRefused>,
+    ) {
+        assert_eq!(redeem(record.as_ref(), secret, now).map(drop), expect);
+    }
+
+    #[test]
+    fn an_invitation_is_honoured_once_in_time_and_to_who_has_the_secret() {
+        let (JoinToken { secret, expires_at, .. }, fresh) = invitation();
+        let last = Timestamp::from_millis(expires_at.as_millis() - 1);
+        let wrong = Secret::new([7; 32]);
+        let used = TokenRecord { used_at: Some(ISSUED), ..fresh.clone() };
+        let record = || Some(fresh.clone());
+        check_redeem(record(), &secret, ISSUED, Ok(()));
+        check_redeem(record(), &secret, last, Ok(()));
+        check_redeem(record(), &secret, expires_at, Err(TokenRefused::Expired { at: expires_at }));
+        check_redeem(record(), &wrong, ISSUED, Err(TokenRefused::WrongSecret));
+        check_redeem(None, &secret, ISSUED, Err(TokenRefused::Unknown));
+        check_redeem(Some(used.clone()), &secret, last, Err(TokenRefused::AlreadyUsed { at: ISSUED }));
+        // A spent one that has expired as well: that it was used is what somebody should hear.
+        check_redeem(Some(used.clone()), &secret, expires_at, Err(TokenRefused::AlreadyUsed { at: ISSUED }));
+        // Without the secret nobody learns what became of it.
+        check_redeem(Some(used), &wrong, expires_at, Err(TokenRefused::WrongSecret));
+    }
+
+    #[test]
+    fn the_secret_is_neither_printed_nor_stored() {
+        let (token, record) = invitation();
+        let secret = hex::encode(token.secret.expose());
+        let printed = format!("{token:?} {record:?} {:?}", token.to_line());
+        let stored = serde_json::to_string(&record).expect("JSON");
+        assert!(printed.contains("[redacted]"), "{printed}");
+        assert!(!printed.contains(&secret) && !stored.contains(&secret));
+        assert_eq!(serde_json::from_str::<TokenRecord>(&stored).ok(), Some(record));
+    }
+}

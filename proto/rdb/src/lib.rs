@@ -1,1 +1,38 @@
-//! The RDB format of Redis and Valkey: push parser, CRC64, counts. No I/O.
+//! The RDB format of Redis and Valkey: read everything, prove everything, fast.
+//!
+//! - [`Verifier`] proves that bytes are a complete and sound RDB, and counts what is in it.
+//! - [`Parser`] is the push parser below it: feed bytes in any split, get [`Event`]s at one of
+//!   three [`Depth`]s.
+//! - [`loadable_by`] tells whether a server could load the file, before it is asked to.
+//!
+//! No I/O, no clock, no threads. Foreign bytes become an [`RdbError`] that names the offset: never
+//! a panic, and never more memory than a small multiple of what was fed.
+
+mod aux_fields;
+mod collection;
+mod compatibility;
+mod cursor;
+mod error;
+mod event;
+mod header;
+mod lzf;
+mod machine;
+mod module;
+mod packed;
+mod parser;
+mod stream;
+mod text;
+mod value_type;
+mod verify;
+
+pub use aux_fields::AuxFields;
+pub use compatibility::{NotLoadable, ServerVersion, loadable_by};
+pub use error::RdbError;
+pub use event::{
+    Checksum, Depth, Event, Item, Key, KeyEnd, ModuleId, ModuleItem, Part, StreamId, StreamItem, StreamTail,
+};
+pub use header::{HEADER_BYTES, MAX_REDIS_VERSION, RdbHeader, VALKEY_VERSIONS};
+pub use parser::{Limits, Parser};
+pub use text::PIECE;
+pub use value_type::{LogicalType, ValueType};
+pub use verify::{DatabaseSummary, Options, Summary, TrailingBytes, Verifier};

@@ -8,15 +8,15 @@ pub struct AuxFields {
     /// `redis-ver` or `valkey-ver`.
     pub server_version: Option<String>,
     /// `ctime`: the server's clock when writing began.
-    pub created_at: Option<Timestamp>,
+    pub ctime: Option<Timestamp>,
     /// `used-mem`, bytes.
-    pub used_memory: Option<u64>,
+    pub used_mem: Option<u64>,
     /// `repl-id`.
-    pub replication_id: Option<ReplicationId>,
+    pub repl_id: Option<ReplicationId>,
     /// `repl-offset`.
-    pub replication_offset: Option<Offset>,
+    pub repl_offset: Option<Offset>,
     /// `repl-stream-db`: the database that the replication stream is in after this snapshot.
-    pub replication_database: Option<u32>,
+    pub repl_stream_db: Option<u32>,
     /// `aof-base`: the file is the base of an append-only file, which never carries a position.
     pub is_aof_base: bool,
     /// All fields in the order of the file, as far as they fit [`AuxFields::MAX_PAIRS`] and
@@ -38,7 +38,7 @@ impl AuxFields {
     /// A server that never had a replica writes none. One that was told to follow a master and never
     /// reached it writes its own id and offset 0.
     pub fn position(&self) -> Option<Position> {
-        Some(Position::new(self.replication_id?, self.replication_offset?))
+        Some(Position::new(self.repl_id?, self.repl_offset?))
     }
 
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
@@ -54,13 +54,12 @@ impl AuxFields {
         match key {
             b"redis-ver" | b"valkey-ver" => self.server_version = Some(text.clone()),
             b"ctime" => {
-                self.created_at =
-                    text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).map(Timestamp::from_millis);
+                self.ctime = text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).map(Timestamp::from_millis);
             }
-            b"used-mem" => self.used_memory = text.parse().ok(),
-            b"repl-id" => self.replication_id = text.parse().ok(),
-            b"repl-offset" => self.replication_offset = text.parse().ok(),
-            b"repl-stream-db" => self.replication_database = text.parse().ok(),
+            b"used-mem" => self.used_mem = text.parse().ok(),
+            b"repl-id" => self.repl_id = text.parse().ok(),
+            b"repl-offset" => self.repl_offset = text.parse().ok(),
+            b"repl-stream-db" => self.repl_stream_db = text.parse().ok(),
             b"aof-base" | b"aof-preamble" => self.is_aof_base = text == "1",
             _ => {}
         }
@@ -91,6 +90,6 @@ mod tests {
         aux.add(b"long", &[b'x'; 5000]);
         aux.add(b"repl-offset", b"-1");
         assert_eq!((aux.pairs.len(), aux.omitted), (AuxFields::MAX_PAIRS, 1000 - 64 + 2));
-        assert_eq!(aux.replication_offset, None);
+        assert_eq!(aux.repl_offset, None);
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use urtext_rdb::{Options, RdbError, Summary, Verifier};
 
 /// Every file of `tests/corpus`, by name.
-pub fn corpus() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn corpus() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus");
     let mut files: Vec<_> = fs::read_dir(folder)
         .expect("the corpus is there")
@@ -21,11 +21,11 @@ pub fn corpus() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-pub fn verify(bytes: &[u8]) -> Result<Summary, RdbError> {
+pub(crate) fn verify(bytes: &[u8]) -> Result<Summary, RdbError> {
     verify_split(bytes, bytes.len().max(1))
 }
 
-pub fn verify_split(bytes: &[u8], size: usize) -> Result<Summary, RdbError> {
+pub(crate) fn verify_split(bytes: &[u8], size: usize) -> Result<Summary, RdbError> {
     let mut verifier = Verifier::new(Options::default());
     bytes.chunks(size).try_for_each(|piece| verifier.feed(piece))?;
     verifier.finish()

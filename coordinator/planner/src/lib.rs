@@ -9,7 +9,27 @@
 
 mod view;
 
+mod branches;
+mod chart;
+mod explain;
+mod judge;
+mod select;
 mod selection;
+mod suspect;
+mod wording;
 
+mod capture;
+
+mod data_as_of;
+
+mod lineage_view;
+mod print;
+
+pub use branches::{AcceptRefusal, set_aside_by};
+pub use capture::{Choice, choose_nodes};
+pub use data_as_of::DataAsOf;
+pub use lineage_view::draw_lineage;
+pub use print::print_selection;
+pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
 pub use view::{AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, Sample, ShardView, Source, Verified};

@@ -1,6 +1,6 @@
 //! What a decision is made from: everything known about one shard at one moment, as values.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use urtext_types::{
@@ -154,12 +154,21 @@ pub struct Policy {
     pub shrink_below_percent: u8,
     /// Backups with fewer keys than this make no later one suspect.
     pub shrink_from_keys: u64,
+    /// A replica whose master link has been down for longer is not captured, unless it is asked for.
+    pub max_link_down: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         // Half: a busy cache breathes by tens of percent, a lost one loses nearly all.
-        Self { on_fork: OnFork::Refuse, prefer_site: None, shrink_below_percent: 50, shrink_from_keys: 100 }
+        // A minute: a link that is down for less has been lost and found again, not broken.
+        Self {
+            on_fork: OnFork::Refuse,
+            prefer_site: None,
+            shrink_below_percent: 50,
+            shrink_from_keys: 100,
+            max_link_down: Duration::from_secs(60),
+        }
     }
 }
 

@@ -1,0 +1,175 @@
+//! Forks, and what an operator's decision about one does.
+//!
+//! # What a decision means
+//!
+//! `accept-lineage D h` says that the writes of history `h` are the right ones. Accepted are then
+//! `h`, its ancestors up to where the path to `h` leaves them, and everything that descends from
+//! `h`. Set aside is what was known to be elsewhere: the record of the decision names those histories
+//! ([`crate::AcceptedLineage::over`], made by [`set_aside_by`]), and they stay set aside, however far
+//! they are still written, with all that descends from them.
+//!
+//! A decision decides about what the person saw, and nothing else. A fork that appears *later*,
+//! below `h` or beside it, has writes that nobody has weighed: it makes the verdict ambiguous again.
+//! The latest decision holds alone; earlier ones are kept for the record.
+//!
+//! For example: the master writes `P`; `C` is promoted at offset 615 while `P` goes on to 678.
+//!
+//! ```text
+//! P ──────── 615 ── 678
+//!             └──── C ── 669
+//! ```
+//!
+//! - `accept C` sets `P` aside: of `P`, what is at or below 615 is still on the accepted path.
+//! - `accept P` sets `C` aside. That is why the record names what it decided against: `C` descends
+//!   from `P` just as a replica does that is promoted at 700 next month, and that one is welcome.
+//! - After `accept C`, a replica that holds `C` only up to 650 is promoted as `E` when `C` is at 700:
+//!   a new fork, between `C` and `E`. Silently keeping `C` would lose what `E` goes on to write.
+//! - After `accept C`, a node promoted from `P` at 600 shows up as `Q`: nobody weighed `Q`, so the
+//!   verdict is ambiguous.
+//!
+//! Copies without a position have no history to name: a decision sets aside those that had been
+//! received when it was made.
+
+use thiserror::Error;
+use urtext_types::{ErrorKind, Explain, Offset, ReplicationId};
+
+use crate::{
+    chart::{Bearings, Chart, Extents, Place},
+    selection::Fork,
+    view::{AcceptedLineage, ShardView},
+};
+
+/// Which histories a decision for `history`, made now, sets aside: for [`AcceptedLineage::over`].
+///
+/// Earlier decisions play no part: the new one stands alone.
+///
+/// # Errors
+/// Nothing is known of `history`, or no copy is on it: then there is nothing to accept.
+pub fn set_aside_by(view: &ShardView, history: ReplicationId) -> Result<Vec<ReplicationId>, AcceptRefusal> {
+    let lineage = view.lineage.trusted(&view.contradictions);
+    let positions = view.candidates.iter().filter(|c| c.ineligible.is_none()).filter_map(|c| c.position);
+    let chart = Chart::new(&lineage, positions.clone().map(|position| position.history));
+    let extents = Extents::of(&chart, positions.filter_map(|position| chart.place(position)));
+    let Some(number) = chart.number(history) else {
+        let is_known = lineage.edges().any(|edge| edge.child == history || edge.parent.history == history);
+        return Err(if is_known {
+            AcceptRefusal::NothingOnIt { history }
+        } else {
+            AcceptRefusal::UnknownHistory { history }
+        });
+    };
+    if !extents.reaches(number) {
+        return Err(AcceptRefusal::NothingOnIt { history });
+    }
+    let mut over: Vec<_> = rivals(&chart, &extents, number).into_iter().map(|rival| chart.id(rival)).collect();
+    over.sort_unstable();
+    Ok(over)
+}
+
+/// A history that cannot be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AcceptRefusal {
+    #[error("history {history} is not known here")]
+    UnknownHistory { history: ReplicationId },
+    #[error("no backup and no live node holds anything of history {history}")]
+    NothingOnIt { history: ReplicationId },
+}
+
+impl Explain for AcceptRefusal {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("`urtext lineage` shows the histories and what each of them holds".to_owned())
+    }
+}
+
+/// The histories of the tips that `accepted` does not lead to.
+pub(crate) fn rivals(chart: &Chart, extents: &Extents, accepted: usize) -> Vec<usize> {
+    let way = Bearings::new(chart, Place { history: accepted, offset: Offset::MAX });
+    // Where the accepted history has a tip of its own, its children are rivals; where it ends in
+    // its children, they are its continuation.
+    let goes_on_itself = extents.own_tip(accepted).is_some();
+    let mut rivals = Vec::new();
+    let mut seen = vec![false; chart.len()];
+    for tip in extents.tips() {
+        let beside: Vec<_> = chart.path(tip).take_while(|&stretch| !way.holds(stretch)).collect();
+        let leaves = beside.last().and_then(|first| chart.up(first.history));
+        if leaves.is_some_and(|at| at.history == accepted) && !goes_on_itself {
+            continue;
+        }
+        for stretch in beside {
+            if !std::mem::replace(&mut seen[stretch.history], true) {
+                rivals.push(stretch.history);
+            }
+        }
+    }
+    rivals
+}
+
+/// What a decision sets aside, ready to be asked about any place.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    way: Bearings,
+    is_rival: Vec<bool>,
+    /// Whether what a history begins with is set aside already.
+    from_the_start: Vec<bool>,
+}
+
+impl Aside {
+    pub(crate) fn new(chart: &Chart, accepted: usize, rivals: impl Iterator<Item = usize>) -> Self {
+        let way = Bearings::new(chart, Place { history: accepted, offset: Offset::MAX });
+        let mut aside = Self { way, is_rival: vec![false; chart.len()], from_the_start: vec![false; chart.len()] };
+        for rival in rivals {
+            aside.is_rival[rival] = true;
+        }
+        for history in 0..chart.len() {
+            aside.from_the_start[history] = chart.up(history).is_some_and(|up| aside.holds(up));
+        }
+        aside
+    }
+
+    /// `None` if the decision is about histories of which no copy is left.
+    pub(crate) fn by_operator(chart: &Chart, decision: &AcceptedLineage) -> Option<Self> {
+        let accepted = chart.number(decision.history)?;
+        Some(Self::new(chart, accepted, decision.over.iter().filter_map(|&history| chart.number(history))))
+    }
+
+    /// Whether `place` is set aside.
+    pub(crate) fn holds(&self, place: Place) -> bool {
+        self.from_the_start[place.history] || self.is_rival[place.history] && !self.way.holds(place)
+    }
+}
+
+/// Where the paths to the tips part. `chosen` are the tips that are left after all decisions.
+pub(crate) fn forks(chart: &Chart, extents: &Extents, chosen: &[Place]) -> Vec<Fork> {
+    let mut taken: Vec<Option<Offset>> = vec![None; chart.len()];
+    for stretch in chosen.iter().flat_map(|&tip| chart.path(tip)) {
+        taken[stretch.history] = taken[stretch.history].max(Some(stretch.offset));
+    }
+    let mut forks = Vec::new();
+    for history in 0..chart.len() {
+        let mut leaving = extents.leaving(history).to_vec();
+        leaving.sort_unstable();
+        let mut rest = leaving.as_slice();
+        while let Some(&(offset, _)) = rest.first() {
+            let (here, later) = rest.split_at(rest.partition_point(|&(at, _)| at == offset));
+            rest = later;
+            let mut ways: Vec<_> = here.iter().map(|&(_, child)| (chart.id(child), taken[child].is_some())).collect();
+            if !later.is_empty() || extents.own_tip(history).is_some() {
+                ways.push((chart.id(history), taken[history].is_some_and(|taken| taken > offset)));
+            }
+            if ways.len() < 2 {
+                continue;
+            }
+            ways.sort_unstable();
+            let mut taken = ways.iter().filter(|(_, is_taken)| *is_taken).map(|&(way, _)| way);
+            let accepted = taken.next().filter(|_| taken.next().is_none());
+            let children = ways.iter().map(|&(way, _)| way).collect();
+            forks.push(Fork { parent: chart.id(history), offset, children, accepted });
+        }
+    }
+    forks.sort_unstable_by_key(|fork| (fork.parent, fork.offset));
+    forks
+}

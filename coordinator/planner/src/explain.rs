@@ -1,0 +1,276 @@
+//! The verdict in whole sentences, the most important first.
+
+use urtext_types::{Relation, Timestamp};
+
+use crate::{
+    chart::Place,
+    select::{Contender, Outcome, Situation},
+    selection::{Decided, Selection, Standing, Verdict},
+    view::{Candidate, Source},
+    wording::{bytes, bytes_and_time, count, duration, history, keys, name, sentence, snapshot_command, time},
+};
+
+/// More branches than this are counted, not described: nobody reads forty sentences.
+const BRANCHES_DESCRIBED: usize = 8;
+
+pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<String> {
+    let mut sentences = Vec::new();
+    match situation.outcome {
+        Outcome::Canonical(canonical) => explain_canonical(situation, selection, canonical, &mut sentences),
+        Outcome::Forked => explain_fork(situation, selection, &mut sentences),
+        Outcome::OnlySuspect(suspect) => explain_suspect(situation, suspect, &mut sentences),
+        Outcome::ClocksDisagree(latest) => sentences.push(format!(
+            "No copy is chosen: backups of {} have no positions, and the order in which its clock says that they were \
+             taken is not the order in which they were received; restore one by its id.",
+            situation.candidate(latest).node
+        )),
+        Outcome::NoBackup => sentences.push(no_backup(situation)),
+        Outcome::AllSetAside => {
+            sentences.push("Every backup that could be restored is on a branch that was set aside.".to_owned());
+        }
+    }
+    sentences.extend(decision(situation));
+    if situation.outcome.verdict() != Verdict::Ambiguous {
+        sentences.extend(selection.candidates.iter().filter_map(|judged| {
+            let candidate = situation.candidate(judged.candidate);
+            let is_unknown = judged.standing == Standing::Unrelated && situation.open[judged.candidate];
+            (candidate.source == Source::Node && is_unknown).then(|| {
+                format!(
+                    "The live node {} has no position and may hold writes that nobody can compare: look at it before \
+                     it is overwritten.",
+                    candidate.node
+                )
+            })
+        }));
+    }
+    if !situation.view.contradictions.is_empty() {
+        sentences.push(format!(
+            "{} of the lineage contradict each other and prove nothing here: `urtext lineage {}` shows them.",
+            count(situation.view.contradictions.len() + 1, "statement", "statements"),
+            situation.view.deployment
+        ));
+    }
+    sentences
+}
+
+fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
+    let candidate = situation.candidate(canonical);
+    sentences.push(format!(
+        "{} at {} is the one to restore: no backup on the accepted lineage holds a write that it lacks.",
+        sentence(&name(candidate)).trim_end_matches('.'),
+        candidate.site,
+    ));
+    if let Some(stale) = &candidate.stale {
+        sentences.push(format!("Its data may be old all the same: it was {}.", stale.trim_end_matches('.')));
+    }
+    let ahead = selection.candidates.iter().find(|judged| judged.standing == Standing::Ahead);
+    if let Some(judged) = ahead {
+        let node = situation.candidate(judged.candidate);
+        let more = match judged.excess_bytes {
+            Some(more @ 1..) => format!("{} more", bytes(more)),
+            _ => "writes that nobody can count".to_owned(),
+        };
+        sentences.push(format!(
+            "A living node holds more than any backup: {} has {more}. Save it first, with {}.",
+            node.node,
+            snapshot_command(situation.view, node)
+        ));
+    } else if let Some((head, missing)) = selection.head.as_ref().zip(selection.missing)
+        && missing.bytes.get() > 0
+    {
+        sentences.push(format!(
+            "It lacks {} that {} was seen to hold on {}.",
+            bytes_and_time(missing.bytes.get(), missing.seconds),
+            head.node,
+            time(head.seen_at)
+        ));
+    }
+    let suspect = selection
+        .candidates
+        .iter()
+        .find(|judged| judged.standing == Standing::Suspect && judged.excess_bytes.is_some_and(|more| more > 0));
+    if let Some(judged) = suspect {
+        let node = situation.candidate(judged.candidate);
+        sentences.push(format!(
+            "{} holds more bytes but only {}.",
+            sentence(&name(node)).trim_end_matches('.'),
+            keys(node.keys)
+        ));
+    }
+}
+
+fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mut Vec<String>) {
+    sentences.push(format!(
+        "No copy is chosen: {} hold writes that the others are not known to hold.",
+        count(situation.contenders.len(), "branch", "branches"),
+    ));
+    let best = situation.best_at_tips();
+    for contender in situation.contenders.iter().take(BRANCHES_DESCRIBED) {
+        sentences.push(match contender {
+            Contender::Tip(tip) => describe_tip(situation, *tip, best[tip]),
+            Contender::Run(copies) => describe_run(situation, copies),
+        });
+    }
+    if let Some(more @ 1..) = situation.contenders.len().checked_sub(BRANCHES_DESCRIBED) {
+        sentences.push(format!(
+            "There {}.",
+            if more == 1 { "is 1 more branch".to_owned() } else { format!("are {more} more branches") }
+        ));
+    }
+    for fork in selection.forks.iter().filter(|fork| fork.accepted.is_none()).take(BRANCHES_DESCRIBED) {
+        let ways: Vec<_> = fork.children.iter().map(|child| child.short()).collect();
+        sentences.push(format!(
+            "After offset {} of {} the histories part: {}.",
+            fork.offset,
+            history(fork.parent),
+            ways.join(", ")
+        ));
+    }
+    sentences.extend(uncertain(situation));
+    if !selection.unrelated.is_empty() {
+        let roots: Vec<_> = selection.unrelated.iter().map(|root| root.short()).collect();
+        sentences.push(format!(
+            "No path is known between the histories {}: a restart that lost its replication id, a server that was \
+             started afresh, or a promotion that nobody saw.",
+            roots.join(", ")
+        ));
+    }
+    let any_run = situation.contenders.iter().any(|contender| matches!(contender, Contender::Run(_)));
+    if any_run {
+        sentences.push(
+            "A copy without a position cannot be ordered: restore it by its id, or accept the history of another \
+             one, which sets aside what has no position."
+                .to_owned(),
+        );
+    }
+    if situation.contenders.iter().any(|contender| matches!(contender, Contender::Tip(_))) {
+        sentences.push(format!(
+            "Decide with `urtext accept-lineage {} HISTORY --reason TEXT`; what is set aside is kept and can be restored beside.",
+            situation.view.deployment
+        ));
+    }
+}
+
+fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
+    let candidate = situation.candidate(best);
+    let root = situation.chart.id(situation.chart.root(tip.history));
+    let shared = match situation.extents.shared(&situation.chart, tip) {
+        Some(shared) => format!("{} of its own", bytes(tip.offset.bytes_since(shared.offset).get())),
+        None => format!(
+            "nothing known to be shared; {}",
+            span_of(situation, |i| {
+                situation.places[i].is_some_and(|place| situation.chart.id(situation.chart.root(place.history)) == root)
+            })
+        ),
+    };
+    format!(
+        "History {}: {} at {} reaches offset {}, {}, {shared}.",
+        situation.chart.id(tip.history),
+        name(candidate),
+        candidate.site,
+        tip.offset,
+        keys(candidate.keys)
+    )
+}
+
+fn describe_run(situation: &Situation<'_>, copies: &[usize]) -> String {
+    let last = situation.candidate(copies[copies.len() - 1]);
+    format!(
+        "No history: {} at {} has no position; {}.",
+        name(last),
+        last.site,
+        span_of(situation, |i| copies.contains(&i))
+    )
+}
+
+/// Evidence for the person who decides: which nodes, where, and when.
+fn span_of(situation: &Situation<'_>, is_in: impl Fn(usize) -> bool) -> String {
+    let copies: Vec<&Candidate> = (0..situation.places.len())
+        .filter(|&i| situation.open[i] && is_in(i))
+        .map(|i| situation.candidate(i))
+        .collect();
+    let mut nodes: Vec<_> = copies.iter().map(|copy| format!("{} ({})", copy.node, copy.site)).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let times = || copies.iter().map(|copy| copy.taken_at);
+    let (first, last): (Option<Timestamp>, Option<Timestamp>) = (times().min(), times().max());
+    match first.zip(last) {
+        Some((first, last)) if first == last => format!("seen on {} on {}", nodes.join(", "), time(first)),
+        Some((first, last)) => format!("seen on {} from {} to {}", nodes.join(", "), time(first), time(last)),
+        None => "seen nowhere".to_owned(),
+    }
+}
+
+/// Whether branches may in truth be one: where a fork is only known to be at or after an offset.
+fn uncertain(situation: &Situation<'_>) -> Option<String> {
+    let tips: Vec<_> =
+        situation.extents.tips().take(BRANCHES_DESCRIBED).map(|tip| situation.chart.position(tip)).collect();
+    let pairs = tips.iter().enumerate().flat_map(|(i, a)| tips[i + 1..].iter().map(move |b| (a, b)));
+    let is_vague = |(a, b): (_, _)| match situation.lineage.relate(a, b) {
+        Relation::Divergent { certain, .. } => !certain,
+        _ => false,
+    };
+    pairs.map(|(&a, &b)| (a, b)).any(is_vague).then(|| {
+        "The promoted node itself was not seen, only replicas that followed it: the fork may be later, and the \
+         branches may share more than is known here."
+            .to_owned()
+    })
+}
+
+fn explain_suspect(situation: &Situation<'_>, suspect: usize, sentences: &mut Vec<String>) {
+    let candidate = situation.candidate(suspect);
+    let shrunken = situation.shrunken[suspect].expect("the outcome says that it is suspect");
+    let before = situation.candidate(shrunken.from);
+    sentences.push(format!(
+        "No copy is chosen: the most complete one, {}, holds only {} where {} {} held {}.",
+        name(candidate),
+        keys(candidate.keys),
+        name(before),
+        match before.taken_at < candidate.taken_at {
+            true => format!("{} earlier", duration(candidate.taken_at.since(before.taken_at).as_secs_f64())),
+            false => "before it".to_owned(),
+        },
+        shrunken.from_keys
+    ));
+    sentences.push(
+        "If the data was deleted on purpose, restore that backup by its id; if not, restore the earlier one by its id."
+            .to_owned(),
+    );
+}
+
+fn no_backup(situation: &Situation<'_>) -> String {
+    let backups = situation.view.candidates.iter().filter(|c| matches!(c.source, Source::Backup(_))).count();
+    let nodes = situation.view.candidates.len() - backups;
+    let live = match nodes {
+        0 => String::new(),
+        _ => format!(
+            " {} can still be saved with `urtext snapshot {}`.",
+            sentence(&count(nodes, "living node", "living nodes")).trim_end_matches('.'),
+            situation.view.deployment
+        ),
+    };
+    match backups {
+        0 => format!("There is no backup of {} shard {} yet.{live}", situation.view.deployment, situation.view.shard),
+        1 => format!("There is one backup, and it cannot be restored.{live}"),
+        n => format!("There are {n} backups, and none of them can be restored.{live}"),
+    }
+}
+
+fn decision(situation: &Situation<'_>) -> Option<String> {
+    Some(match situation.decided.as_ref()? {
+        Decided::Operator(index) => {
+            let decision = &situation.view.accepted[*index];
+            format!(
+                "{} accepted {} on {}: {}",
+                decision.by,
+                history(decision.history),
+                time(decision.at),
+                sentence(&decision.reason)
+            )
+        }
+        Decided::FollowMaster(master) => format!(
+            "The policy on_fork = \"follow-master\" follows {master}, the master seen last with the most attached \
+             replicas."
+        ),
+    })
+}

@@ -1,0 +1,431 @@
+//! Where each candidate stands, with its reason.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use urtext_types::Timestamp;
+
+use crate::{
+    chart::{Bearing, Bearings, Place},
+    data_as_of::DataAsOf,
+    explain::explain,
+    select::{Contender, Outcome, Situation},
+    selection::{Decided, Head, Judged, Missing, Selection, Standing, Verdict},
+    view::{Candidate, Source},
+    wording::{bytes, bytes_and_time, duration, history, keys, name, sentence, snapshot_command, time},
+};
+
+/// The selection that follows from the situation.
+pub(crate) fn judge(situation: &Situation<'_>) -> Selection {
+    let judge = Judge::new(situation);
+    let mut candidates: Vec<Judged> = (0..situation.places.len()).map(|i| judge.one(i)).collect();
+    sort(situation, &mut candidates);
+    let canonical = match situation.outcome {
+        Outcome::Canonical(canonical) => Some(canonical),
+        _ => None,
+    };
+    let head = canonical.and_then(|canonical| judge.head(canonical));
+    let missing = canonical.zip(head.as_ref()).and_then(|(canonical, head)| judge.missing(canonical, head));
+    let mut roots: Vec<_> =
+        situation.extents.tips().map(|tip| situation.chart.id(situation.chart.root(tip.history))).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    let mut selection = Selection {
+        verdict: situation.outcome.verdict(),
+        canonical,
+        head,
+        missing,
+        candidates,
+        forks: situation.forks.clone(),
+        unrelated: if roots.len() > 1 { roots } else { Vec::new() },
+        decided: situation.decided.clone(),
+        explanation: Vec::new(),
+    };
+    selection.explanation = explain(situation, &selection);
+    selection
+}
+
+struct Judge<'a> {
+    situation: &'a Situation<'a>,
+    data_as_of: DataAsOf<'a>,
+    /// What the others are compared with: the canonical backup, or the suspect one in its place.
+    reference: Option<Reference>,
+    /// For each tip, the best candidate there.
+    tips: HashMap<Place, usize>,
+}
+
+struct Reference {
+    candidate: usize,
+    bearings: Option<Bearings>,
+    /// By when the position had been reached.
+    reached: Option<Timestamp>,
+}
+
+/// A standing before it becomes a [`Judged`].
+struct Finding {
+    standing: Standing,
+    text: String,
+    missing: Option<u64>,
+    excess: Option<u64>,
+}
+
+impl Finding {
+    fn new(standing: Standing, text: String) -> Self {
+        Self { standing, text, missing: None, excess: None }
+    }
+}
+
+impl<'a> Judge<'a> {
+    fn new(situation: &'a Situation<'a>) -> Self {
+        let data_as_of = DataAsOf::new(situation.lineage, &situation.view.samples);
+        let reference = match situation.outcome {
+            Outcome::Canonical(i) | Outcome::OnlySuspect(i) | Outcome::ClocksDisagree(i) => {
+                let place = situation.places[i];
+                Some(Reference {
+                    candidate: i,
+                    bearings: place.map(|place| Bearings::new(&situation.chart, place)),
+                    reached: place.and_then(|place| data_as_of.reached(situation.chart.position(place))),
+                })
+            }
+            Outcome::Forked | Outcome::NoBackup | Outcome::AllSetAside => None,
+        };
+        Self { situation, data_as_of, reference, tips: situation.best_at_tips() }
+    }
+
+    fn one(&self, i: usize) -> Judged {
+        let candidate = self.situation.candidate(i);
+        let mut finding = self.compare(i);
+        if let Some(why) = &candidate.ineligible {
+            let would = match finding {
+                Finding { excess: Some(more @ 1..), .. } => format!(" It would hold {} more.", bytes(more)),
+                _ => String::new(),
+            };
+            finding.text = format!("{}{would}", sentence(&format!("cannot be restored: {why}")));
+            finding.standing = Standing::Ineligible;
+        } else if let Some(shrunken) = self.situation.shrunken[i] {
+            finding.text = format!(
+                "Holds only {} where {} before it held {}: emptied or expired, a person must say whether that is right.",
+                keys(candidate.keys),
+                name(self.situation.candidate(shrunken.from)),
+                shrunken.from_keys,
+            );
+            finding.standing = Standing::Suspect;
+        }
+        if let Some(stale) = &candidate.stale {
+            finding.text = format!("{} {}", finding.text, sentence(stale));
+        }
+        Judged {
+            candidate: i,
+            standing: finding.standing,
+            reason: finding.text,
+            missing_bytes: finding.missing,
+            excess_bytes: finding.excess,
+            contends: self.contends(i),
+        }
+    }
+
+    fn contends(&self, i: usize) -> bool {
+        let situation = self.situation;
+        situation.open[i]
+            && match situation.places[i] {
+                Some(place) => self.tips.contains_key(&place),
+                None => situation.contenders.iter().any(|contender| match contender {
+                    Contender::Run(copies) => copies.last() == Some(&i),
+                    Contender::Tip(_) => false,
+                }),
+            }
+    }
+
+    fn compare(&self, i: usize) -> Finding {
+        match (&self.reference, self.situation.places[i]) {
+            (Some(reference), _) if reference.candidate == i => self.chosen(i),
+            (Some(Reference { candidate, bearings: Some(bearings), reached }), Some(place)) => {
+                self.beside(i, place, *candidate, bearings, *reached)
+            }
+            (Some(reference), None) if reference.bearings.is_none() => self.by_time(i, reference.candidate),
+            (None, Some(place)) if self.situation.open[i] => self.among_tips(i, place),
+            (_, _) => self.unrelated(i),
+        }
+    }
+
+    fn chosen(&self, i: usize) -> Finding {
+        let text = match self.situation.places[i] {
+            Some(_) => "Holds every write that any backup on the accepted lineage holds.".to_owned(),
+            None => format!(
+                "Taken last of all, in the same run of {}, whose writes have no positions.",
+                self.situation.candidate(i).node
+            ),
+        };
+        Finding { missing: Some(0), excess: Some(0), ..Finding::new(Standing::Canonical, text) }
+    }
+
+    /// `i` at `place`, beside the canonical backup.
+    fn beside(
+        &self,
+        i: usize,
+        place: Place,
+        canonical: usize,
+        bearings: &Bearings,
+        reached: Option<Timestamp>,
+    ) -> Finding {
+        let situation = self.situation;
+        let candidate = situation.candidate(i);
+        let the_other = match situation.outcome {
+            Outcome::Canonical(_) => "the canonical backup",
+            _ => "the most complete backup",
+        };
+        let set_aside = if situation.open[i] || candidate.ineligible.is_some() { None } else { Some(self.set_aside()) };
+        let mut finding = match bearings.of(place) {
+            Bearing::Equal => Finding {
+                missing: Some(0),
+                excess: Some(0),
+                ..Finding::new(
+                    Standing::Equal,
+                    format!("Holds exactly the same writes as {the_other}; {}.", self.tie(i, canonical)),
+                )
+            },
+            Bearing::Behind { missing } => {
+                let from = self.data_as_of.complete_up_to(situation.chart.position(place));
+                let seconds = reached.zip(from).map(|(reached, from)| reached.since(from).as_secs_f64());
+                let text = match missing {
+                    0 => format!("Lacks what {the_other} holds after a stretch that the server did not count."),
+                    _ => format!("Lacks {} that {the_other} holds.", bytes_and_time(missing, seconds)),
+                };
+                Finding { missing: Some(missing), excess: Some(0), ..Finding::new(Standing::Behind, text) }
+            }
+            Bearing::Ahead { excess } => {
+                let more = match excess {
+                    0 => "writes that its server did not count".to_owned(),
+                    _ => format!("{} more than {the_other}", bytes(excess)),
+                };
+                let text = match candidate.source {
+                    Source::Node => {
+                        format!("Holds {more}: {} saves it.", snapshot_command(situation.view, candidate))
+                    }
+                    Source::Backup(_) => format!("Holds {more}."),
+                };
+                Finding { missing: Some(0), excess: Some(excess), ..Finding::new(Standing::Ahead, text) }
+            }
+            Bearing::Divergent { common, missing, excess } => {
+                let text = format!(
+                    "Holds {} that {the_other} lacks, and lacks {} that it holds: they part after offset {} of {}.",
+                    bytes(excess),
+                    bytes(missing),
+                    common.offset,
+                    history(situation.chart.id(common.history)),
+                );
+                Finding { missing: Some(missing), excess: Some(excess), ..Finding::new(Standing::Divergent, text) }
+            }
+            Bearing::Unrelated => self.unrelated(i),
+        };
+        if let Some(set_aside) = set_aside {
+            if finding.standing == Standing::Ahead {
+                finding.standing = Standing::Divergent;
+                finding.text = format!("Holds {} more than {the_other}.", bytes(finding.excess.unwrap_or(0)));
+            }
+            finding.text = format!("{} {set_aside}", finding.text);
+        }
+        finding
+    }
+
+    fn set_aside(&self) -> String {
+        match &self.situation.decided {
+            Some(Decided::Operator(decision)) => {
+                let decision = &self.situation.view.accepted[*decision];
+                format!("Its branch was set aside by {} on {}.", decision.by, time(decision.at))
+            }
+            Some(Decided::FollowMaster(master)) => {
+                format!("Its branch is not that of the master {master}, which the policy follows.")
+            }
+            None => String::new(),
+        }
+    }
+
+    /// Why one of two equal copies comes after the other.
+    fn tie(&self, i: usize, canonical: usize) -> String {
+        let (a, b) = (self.situation.candidate(i), self.situation.candidate(canonical));
+        if a.source == Source::Node {
+            return "nothing would be gained by a snapshot of it now".to_owned();
+        }
+        if a.verified != b.verified {
+            return "that one is better verified".to_owned();
+        }
+        if a.site != b.site && self.situation.prefers(&b.site) {
+            return format!("that one is at the preferred site {}", b.site);
+        }
+        if a.received_at != b.received_at {
+            return "that one was received later".to_owned();
+        }
+        "that one has the greater id".to_owned()
+    }
+
+    /// Copies of one run of one server, without positions.
+    fn by_time(&self, i: usize, canonical: usize) -> Finding {
+        let (candidate, other) = (self.situation.candidate(i), self.situation.candidate(canonical));
+        let is_one_run = candidate.node == other.node && candidate.run_id == other.run_id;
+        if !is_one_run || !self.situation.open[i] {
+            return self.unrelated(i);
+        }
+        match candidate.source {
+            Source::Node => Finding::new(
+                Standing::Ahead,
+                format!(
+                    "Holds everything that the latest backup holds, and what was written since; its writes have no \
+                     positions, so nobody can say how much: {} saves it.",
+                    snapshot_command(self.situation.view, candidate)
+                ),
+            ),
+            Source::Backup(_) => {
+                let earlier = other.taken_at.since(candidate.taken_at).as_secs_f64();
+                let text = format!("Taken {} earlier, in the same run of {}.", duration(earlier), candidate.node);
+                Finding { excess: Some(0), ..Finding::new(Standing::Behind, text) }
+            }
+        }
+    }
+
+    /// No copy is chosen: `i` beside those that contend.
+    fn among_tips(&self, i: usize, place: Place) -> Finding {
+        let situation = self.situation;
+        let candidate = situation.candidate(i);
+        let tip = situation.extents.tip_over(place).expect("an open candidate is below a tip");
+        let best = self.tips[&tip];
+        if place != tip {
+            let missing = tip.offset.bytes_since(place.offset).get();
+            let (from, to) = (situation.chart.position(place), situation.chart.position(tip));
+            let seconds = self.data_as_of.seconds_between(from, to);
+            let text = format!(
+                "Lacks {} that {} holds, and holds nothing of its own.",
+                bytes_and_time(missing, seconds),
+                name(situation.candidate(best))
+            );
+            return Finding { missing: Some(missing), excess: Some(0), ..Finding::new(Standing::Behind, text) };
+        }
+        if best != i {
+            let text = format!("Holds exactly the same writes as {}.", name(situation.candidate(best)));
+            return Finding { missing: Some(0), excess: Some(0), ..Finding::new(Standing::Equal, text) };
+        }
+        if situation.contenders.len() == 1 {
+            // Only live nodes are left, or a backup would have been chosen.
+            let text = format!(
+                "No backup can be restored, and this living node holds the most: {} saves it.",
+                snapshot_command(situation.view, candidate)
+            );
+            return Finding { missing: Some(0), ..Finding::new(Standing::Ahead, text) };
+        }
+        let save = match candidate.source {
+            Source::Node => format!(" {} saves it.", snapshot_command(situation.view, candidate)),
+            Source::Backup(_) => String::new(),
+        };
+        match situation.extents.shared(&situation.chart, tip) {
+            Some(shared) => {
+                let excess = tip.offset.bytes_since(shared.offset).get();
+                let text = format!(
+                    "Holds {} after offset {} of {} that no other branch holds.{save}",
+                    bytes(excess),
+                    shared.offset,
+                    history(situation.chart.id(shared.history)),
+                );
+                Finding { excess: Some(excess), ..Finding::new(Standing::Divergent, text) }
+            }
+            None => {
+                let root = situation.chart.id(situation.chart.root(tip.history));
+                let text = format!(
+                    "The most complete copy of {}, of which nobody knows how it relates to the others.{save}",
+                    history(root)
+                );
+                Finding::new(Standing::Unrelated, text)
+            }
+        }
+    }
+
+    fn unrelated(&self, i: usize) -> Finding {
+        let candidate = self.situation.candidate(i);
+        let is_aside = !self.situation.open[i] && candidate.ineligible.is_none();
+        let text = match (candidate.position, candidate.source) {
+            (Some(position), _) if self.reference.is_some() || !is_aside => format!(
+                "No path is known between its {} and the others: nothing is proved about it.",
+                history(position.history)
+            ),
+            (Some(_), _) => String::new(),
+            (None, Source::Backup(_)) => "It has no position: its server did not count its writes when it was taken, \
+                                          so nothing is proved about what it holds."
+                .to_owned(),
+            (None, Source::Node) => "It has no position: it has not been in sync with a master, or does not count \
+                                     its writes, so nothing is proved about what it holds."
+                .to_owned(),
+        };
+        let text = if is_aside { format!("{text} {}", self.set_aside()).trim().to_owned() } else { text };
+        Finding::new(Standing::Unrelated, text)
+    }
+
+    /// The furthest that any node was seen on the branch of the canonical backup.
+    fn head(&self, canonical: usize) -> Option<Head> {
+        let situation = self.situation;
+        let bearings = self.reference.as_ref().filter(|r| r.candidate == canonical)?.bearings.as_ref()?;
+        let live = (0..situation.places.len())
+            .filter(|&i| situation.open[i] && situation.candidate(i).source == Source::Node)
+            .filter_map(|i| {
+                let Candidate { node, received_at, .. } = situation.candidate(i);
+                Some((situation.places[i]?, node, *received_at))
+            });
+        let remembered = situation
+            .view
+            .heads
+            .iter()
+            .filter_map(|head| Some((situation.chart.place(head.position)?, &head.node, head.seen_at)));
+        let on_the_branch = |place: Place| match bearings.of(place) {
+            Bearing::Equal => Some(0),
+            Bearing::Ahead { excess } => Some(excess),
+            Bearing::Behind { .. } | Bearing::Divergent { .. } | Bearing::Unrelated => None,
+        };
+        live.chain(remembered)
+            .filter_map(|(place, node, seen_at)| Some((on_the_branch(place)?, place, node, seen_at)))
+            .max_by_key(|&(ahead, place, node, seen_at)| (ahead, place, seen_at, Reverse(node)))
+            .map(|(_, place, node, seen_at)| Head {
+                position: situation.chart.position(place),
+                node: node.clone(),
+                seen_at,
+            })
+    }
+
+    fn missing(&self, canonical: usize, head: &Head) -> Option<Missing> {
+        let place = self.situation.places[canonical]?;
+        let from = self.situation.chart.position(place);
+        let bytes = head.position.offset.bytes_since(from.offset);
+        let seconds = if head.position == from {
+            Some(0.0)
+        } else {
+            self.data_as_of.complete_up_to(from).map(|from| {
+                let reached = self.data_as_of.reached(head.position).unwrap_or(head.seen_at).min(head.seen_at);
+                reached.since(from).as_secs_f64()
+            })
+        };
+        Some(Missing { bytes, seconds })
+    }
+}
+
+fn sort(situation: &Situation<'_>, candidates: &mut [Judged]) {
+    let rank = |standing| match standing {
+        Standing::Canonical => 0,
+        Standing::Ahead => 1,
+        Standing::Equal => 2,
+        Standing::Behind => 3,
+        Standing::Suspect => 4,
+        Standing::Divergent => 5,
+        Standing::Unrelated => 6,
+        Standing::Ineligible => 7,
+    };
+    let is_ambiguous = situation.outcome.verdict() == Verdict::Ambiguous;
+    candidates.sort_by_cached_key(|judged| {
+        let candidate = situation.candidate(judged.candidate);
+        (
+            is_ambiguous && !judged.contends,
+            rank(judged.standing),
+            judged.missing_bytes.unwrap_or(u64::MAX),
+            Reverse(judged.excess_bytes),
+            Reverse(candidate.verified),
+            Reverse(candidate.received_at),
+            candidate.node.clone(),
+            candidate.source,
+        )
+    });
+}

@@ -308,7 +308,7 @@ mod tests {
             "readme.txt",
             "backups/orders/0/01aryz6s410000000000000000/manifest.json",
             "backups/orders/0/01ARYZ6S410000000000000000/rdb.0.zst.age",
-            "backups/orders/0/01ARYZ6S410000000000000000/rdb.+0000.zst.age",
+            "backups/orders/0/01ARYZ6S410000000000000000/rdb.000001.zst.age",
             "backups/orders/0/01ARYZ6S410000000000000000/manifest.json.old",
             "records/orders/gossip/01ARYZ6S410000000000000000.json",
         ] {

@@ -21,6 +21,9 @@ mod signed;
 mod store;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use digest::{InvalidDigest, Sha256Digest, Sha256Hasher};
 pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
 pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};

@@ -30,8 +30,9 @@ pub struct Record {
 pub enum RecordBody {
     /// A fork of two histories that somebody observed.
     LineageEdge { shard: ShardName, edge: ForkEdge },
-    /// After a fork, an operator decided which branch goes on.
-    AcceptedLineage { shard: ShardName, history: ReplicationId },
+    /// After a fork, an operator decided which branch goes on; `over` names the histories that were
+    /// set aside by that.
+    AcceptedLineage { shard: ShardName, history: ReplicationId, over: Vec<ReplicationId> },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
 }

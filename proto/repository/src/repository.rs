@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryId};
@@ -163,17 +166,17 @@ impl Repository {
     /// The manifests of all committed backups, of one deployment or of all, in the order of
     /// [`Repository::backups`]. One that cannot be read or believed is an error of its own and does
     /// not hide the others.
-    pub async fn manifests(
-        &self,
+    pub async fn manifests<'a>(
+        &'a self,
         deployment: Option<&DeploymentName>,
-        verifier: &dyn ManifestVerifier,
-    ) -> Result<Vec<(BackupKey, Result<Manifest, ReadError>)>, StoreError> {
+        verifier: &'a dyn ManifestVerifier,
+    ) -> Result<BoxStream<'a, (BackupKey, Result<Manifest, ReadError>)>, StoreError> {
         let keys = self.backups(deployment).await?;
-        let reads = stream::iter(keys).map(|key| async move {
+        let reads = stream::iter(keys).map(move |key| async move {
             let read = self.read_backup(key.clone(), verifier).await;
             (key, read.map(|reader| reader.manifest().clone()))
         });
-        Ok(reads.buffered(READS_IN_FLIGHT).collect().await)
+        Ok(reads.buffered(READS_IN_FLIGHT).boxed())
     }
 
     /// Keeps a record.

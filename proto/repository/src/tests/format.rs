@@ -1,0 +1,115 @@
+//! `FORMAT.md` is true: its examples are what we read and write, its commands restore.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use super::{back_up, key, noise};
+use crate::{BackupKey, DirectoryStore, Identity, Manifest, PART_BYTES, Recipients, Record, RepositoryHeader, open};
+
+/// The code block of `FORMAT.md` that is marked so.
+fn block(mark: &str) -> &'static str {
+    let text = include_str!("../../FORMAT.md");
+    let begin = text.find(&format!("```{mark}\n")).expect("a marked block") + "```".len() + mark.len() + 1;
+    let length = text[begin..].find("```").expect("an end");
+    &text[begin..begin + length]
+}
+
+/// An example must read, and write back with the same fields and values.
+#[track_caller]
+fn check_example<T: serde::Serialize + serde::de::DeserializeOwned>(mark: &str) -> T {
+    let value: T = serde_json::from_str(block(mark)).expect("the example reads");
+    let example: serde_json::Value = serde_json::from_str(block(mark)).expect("the example is JSON");
+    assert_eq!(serde_json::to_value(&value).expect("it writes"), example);
+    value
+}
+
+#[test]
+fn the_examples_are_what_we_read_and_write() {
+    let _: RepositoryHeader = check_example("json header");
+    let manifest: Manifest = check_example("json manifest");
+    assert_eq!(manifest.key().to_string(), "backups/orders/0/01KAQ2Z7M80000000000000000");
+    let record: Record = check_example("json record");
+    assert_eq!(record.name().as_str(), "records/orders/accepted-lineage/01KAQ2Z7M80000000000000000.json");
+}
+
+/// Whether the ordinary tools are here; says so if not.
+fn have(tools: &[&str]) -> bool {
+    tools.iter().all(|tool| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+        let found = found.is_ok_and(|output| output.status.success());
+        if !found {
+            super::skip(&format!("{tool} is not installed"));
+        }
+        found
+    })
+}
+
+/// Runs a script in a folder, with `KEY` set; it must succeed.
+#[track_caller]
+fn run(folder: &Path, key_file: &Path, script: &str) -> Output {
+    let output = Command::new("bash")
+        .args(["-e", "-o", "pipefail", "-c", script])
+        .current_dir(folder)
+        .env("KEY", key_file)
+        .output()
+        .expect("bash runs");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// One committed backup in a directory, and the folder that holds it.
+async fn backup_in(root: &Path, recipients: &Recipients, rdb: &[u8]) -> (BackupKey, std::path::PathBuf) {
+    let store = DirectoryStore::create(root).expect("a directory");
+    back_up(Arc::new(store), &key(1), recipients, rdb).await.expect("a backup");
+    (key(1), root.join(key(1).to_string()))
+}
+
+#[tokio::test]
+async fn ordinary_tools_restore_what_we_wrote() {
+    if !have(&["age", "age-keygen", "zstd", "sha256sum", "jq"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let key_file = directory.path().join("identity.txt");
+    run(directory.path(), &key_file, "age-keygen -o $KEY");
+    let public = run(directory.path(), &key_file, "age-keygen -y $KEY");
+    // Their key is ours: the same public half is derived from the file.
+    let identities = Identity::parse_file(&fs::read_to_string(&key_file).expect("a key file")).expect("an identity");
+    let public = String::from_utf8(public.stdout).expect("text");
+    assert_eq!(identities[0].recipient().to_string(), public.trim());
+
+    let mut rdb = noise(3, 2 * PART_BYTES + 54_321);
+    rdb[1000..PART_BYTES].fill(b'x');
+    let recipients =
+        Recipients::try_from(vec![Identity::generate().recipient(), public.trim().parse().expect("a key")]);
+    let (_, folder) = backup_in(&directory.path().join("repository"), &recipients.expect("two"), &rdb).await;
+    run(&folder, &key_file, block("sh restore"));
+    assert!(fs::read(folder.join("dump.rdb")).expect("restored") == rdb);
+    run(&folder, &key_file, block("sh check"));
+    assert_eq!(run(&folder, &key_file, block("sh settings")).stdout, b"{\"acl\":[]}");
+
+    // One changed byte, and the check of the page says so.
+    rdb[7] ^= 1;
+    fs::write(folder.join("dump.rdb"), &rdb).expect("changed");
+    let check = Command::new("bash").args(["-e", "-c", block("sh check")]).current_dir(&folder).status();
+    assert!(!check.expect("bash runs").success());
+}
+
+#[tokio::test]
+async fn we_open_what_ordinary_tools_sealed() {
+    if !have(&["age", "zstd"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let identity = Identity::generate();
+    let plaintext = noise(4, 3_000_000);
+    fs::write(directory.path().join("plain"), &plaintext).expect("a file");
+    let seal = format!("zstd -19 -c plain | age -r {} > sealed", identity.recipient());
+    run(directory.path(), Path::new("unused"), &seal);
+    let sealed = fs::read(directory.path().join("sealed")).expect("sealed");
+    assert!(open(&[identity], &sealed, PART_BYTES).expect("opens") == plaintext);
+}

@@ -84,7 +84,7 @@ where
 
 /// An RDB on its way from a server.
 ///
-/// Memory is a few [pieces](PIECE), whatever the size of the RDB. Not reading it fast enough makes the
+/// Memory is one piece and what the caller holds, whatever the size of the RDB. Not reading it fast enough makes the
 /// server buffer writes for us and at last drop us (`client-output-buffer-limit replica`).
 #[derive(Debug)]
 pub struct SnapshotStream<S> {

@@ -227,6 +227,11 @@ impl Bearings {
         Self { at, held, left }
     }
 
+    /// The fixed place.
+    pub(crate) fn place(&self) -> Place {
+        self.at
+    }
+
     /// Whether the fixed place holds everything that `place` holds.
     pub(crate) fn holds(&self, place: Place) -> bool {
         self.held[place.history].is_some_and(|held| place.offset <= held)

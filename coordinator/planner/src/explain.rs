@@ -45,8 +45,8 @@ pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<S
     }
     if !situation.view.contradictions.is_empty() {
         sentences.push(format!(
-            "{} of the lineage contradict each other and prove nothing here: `urtext lineage {}` shows them.",
-            count(situation.view.contradictions.len() + 1, "statement", "statements"),
+            "Some statements about the lineage contradict each other and prove nothing here: `urtext lineage {}` \
+             shows them.",
             situation.view.deployment
         ));
     }
@@ -55,23 +55,25 @@ pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<S
 
 fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
     let candidate = situation.candidate(canonical);
-    sentences.push(format!(
-        "{} at {} is the one to restore: no backup on the accepted lineage holds a write that it lacks.",
-        sentence(&name(candidate)).trim_end_matches('.'),
-        candidate.site,
-    ));
+    let why = match candidate.position {
+        Some(_) => "no backup on the accepted lineage holds a write that it lacks".to_owned(),
+        None => format!("all of them come from one run of {}, and it was taken last", candidate.node),
+    };
+    let title = sentence(&name(candidate));
+    sentences.push(format!("{} at {} is the one to restore: {why}.", title.trim_end_matches('.'), candidate.site));
     if let Some(stale) = &candidate.stale {
         sentences.push(format!("Its data may be old all the same: it was {}.", stale.trim_end_matches('.')));
     }
     let ahead = selection.candidates.iter().find(|judged| judged.standing == Standing::Ahead);
     if let Some(judged) = ahead {
         let node = situation.candidate(judged.candidate);
+        let seconds = selection.missing.and_then(|missing| missing.seconds);
         let more = match judged.excess_bytes {
-            Some(more @ 1..) => format!("{} more", bytes(more)),
+            Some(more @ 1..) => format!("{} more", bytes_and_time(more, seconds)),
             _ => "writes that nobody can count".to_owned(),
         };
         sentences.push(format!(
-            "A living node holds more than any backup: {} has {more}. Save it first, with {}.",
+            "The living node {} holds {more}: save that first, with {}.",
             node.node,
             snapshot_command(situation.view, node)
         ));
@@ -261,11 +263,11 @@ fn decision(situation: &Situation<'_>) -> Option<String> {
         Decided::Operator(index) => {
             let decision = &situation.view.accepted[*index];
             format!(
-                "{} accepted {} on {}: {}",
+                "{} accepted {} on {}, with the reason: {:?}.",
                 decision.by,
                 history(decision.history),
                 time(decision.at),
-                sentence(&decision.reason)
+                decision.reason
             )
         }
         Decided::FollowMaster(master) => format!(

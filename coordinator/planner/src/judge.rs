@@ -78,7 +78,7 @@ impl<'a> Judge<'a> {
     fn new(situation: &'a Situation<'a>) -> Self {
         let data_as_of = DataAsOf::new(situation.lineage, &situation.view.samples);
         let reference = match situation.outcome {
-            Outcome::Canonical(i) | Outcome::OnlySuspect(i) | Outcome::ClocksDisagree(i) => {
+            Outcome::Canonical(i) | Outcome::OnlySuspect(i) => {
                 let place = situation.places[i];
                 Some(Reference {
                     candidate: i,
@@ -86,7 +86,7 @@ impl<'a> Judge<'a> {
                     reached: place.and_then(|place| data_as_of.reached(situation.chart.position(place))),
                 })
             }
-            Outcome::Forked | Outcome::NoBackup | Outcome::AllSetAside => None,
+            Outcome::Forked | Outcome::ClocksDisagree(_) | Outcome::NoBackup | Outcome::AllSetAside => None,
         };
         Self { situation, data_as_of, reference, tips: situation.best_at_tips() }
     }
@@ -110,6 +110,10 @@ impl<'a> Judge<'a> {
             );
             finding.standing = Standing::Suspect;
         }
+        let set_aside = candidate.ineligible.is_none() && !self.situation.open[i];
+        if set_aside {
+            finding.text = format!("{} {}", finding.text, self.set_aside()).trim().to_owned();
+        }
         if let Some(stale) = &candidate.stale {
             finding.text = format!("{} {}", finding.text, sentence(stale));
         }
@@ -119,6 +123,7 @@ impl<'a> Judge<'a> {
             reason: finding.text,
             missing_bytes: finding.missing,
             excess_bytes: finding.excess,
+            set_aside,
             contends: self.contends(i),
         }
     }
@@ -173,7 +178,6 @@ impl<'a> Judge<'a> {
             Outcome::Canonical(_) => "the canonical backup",
             _ => "the most complete backup",
         };
-        let set_aside = if situation.open[i] || candidate.ineligible.is_some() { None } else { Some(self.set_aside()) };
         let mut finding = match bearings.of(place) {
             Bearing::Equal => Finding {
                 missing: Some(0),
@@ -195,7 +199,12 @@ impl<'a> Judge<'a> {
             Bearing::Ahead { excess } => {
                 let more = match excess {
                     0 => "writes that its server did not count".to_owned(),
-                    _ => format!("{} more than {the_other}", bytes(excess)),
+                    _ => {
+                        let (from, to) = (bearings.place(), place);
+                        let (from, to) = (situation.chart.position(from), situation.chart.position(to));
+                        let seconds = self.data_as_of.seconds_between(from, to);
+                        format!("{} more than {the_other}", bytes_and_time(excess, seconds))
+                    }
                 };
                 let text = match candidate.source {
                     Source::Node => {
@@ -217,12 +226,10 @@ impl<'a> Judge<'a> {
             }
             Bearing::Unrelated => self.unrelated(i),
         };
-        if let Some(set_aside) = set_aside {
-            if finding.standing == Standing::Ahead {
-                finding.standing = Standing::Divergent;
-                finding.text = format!("Holds {} more than {the_other}.", bytes(finding.excess.unwrap_or(0)));
-            }
-            finding.text = format!("{} {set_aside}", finding.text);
+        if finding.standing == Standing::Ahead && !situation.open[i] && candidate.ineligible.is_none() {
+            // What was set aside is not a continuation, even where nothing else goes on.
+            finding.standing = Standing::Divergent;
+            finding.text = format!("Holds {} more than {the_other}.", bytes(finding.excess.unwrap_or(0)));
         }
         finding
     }
@@ -305,10 +312,12 @@ impl<'a> Judge<'a> {
         }
         if situation.contenders.len() == 1 {
             // Only live nodes are left, or a backup would have been chosen.
-            let text = format!(
-                "No backup can be restored, and this living node holds the most: {} saves it.",
-                snapshot_command(situation.view, candidate)
-            );
+            let none = match situation.outcome {
+                Outcome::AllSetAside => "No backup is on its branch",
+                _ => "No backup can be restored",
+            };
+            let save = snapshot_command(situation.view, candidate);
+            let text = format!("{none}, and this living node holds the most: {save} saves it.");
             return Finding { missing: Some(0), ..Finding::new(Standing::Ahead, text) };
         }
         let save = match candidate.source {
@@ -353,8 +362,10 @@ impl<'a> Judge<'a> {
                                      its writes, so nothing is proved about what it holds."
                 .to_owned(),
         };
-        let text = if is_aside { format!("{text} {}", self.set_aside()).trim().to_owned() } else { text };
-        Finding::new(Standing::Unrelated, text)
+        let root = |place: Place| self.situation.chart.root(place.history);
+        let is_related = self.reference.is_none()
+            && self.situation.places[i].is_some_and(|place| self.tips.keys().any(|&tip| root(tip) == root(place)));
+        Finding::new(if is_related { Standing::Divergent } else { Standing::Unrelated }, text)
     }
 
     /// The furthest that any node was seen on the branch of the canonical backup.
@@ -415,10 +426,16 @@ fn sort(situation: &Situation<'_>, candidates: &mut [Judged]) {
         Standing::Ineligible => 7,
     };
     let is_ambiguous = situation.outcome.verdict() == Verdict::Ambiguous;
+    // Without a choice, what contends comes first, and one copy of it before its equals.
+    let group = |judged: &Judged| match is_ambiguous {
+        true if !judged.contends => 2,
+        true if judged.standing == Standing::Equal => 1,
+        _ => 0,
+    };
     candidates.sort_by_cached_key(|judged| {
         let candidate = situation.candidate(judged.candidate);
         (
-            is_ambiguous && !judged.contends,
+            group(judged),
             rank(judged.standing),
             judged.missing_bytes.unwrap_or(u64::MAX),
             Reverse(judged.excess_bytes),

@@ -117,11 +117,17 @@ fn line(out: &mut String, text: &str) {
     writeln!(out, "{}", text.trim_end()).expect("writing to a string cannot fail");
 }
 
-/// Wraps at words; continued lines are indented by two more.
+/// Wraps at words; continued lines are indented by two more. What stands between backquotes is a
+/// command to be copied: it stays on one line.
 fn wrap(out: &mut String, indent: &str, text: &str) {
     let mut current = indent.to_owned();
     let mut is_empty = true;
-    for word in text.split(' ') {
+    let mut is_command = false;
+    let words = text.split(|c: char| {
+        is_command ^= c == '`';
+        c == ' ' && !is_command
+    });
+    for word in words {
         if !is_empty && current.chars().count() + 1 + word.chars().count() > COLUMNS {
             line(out, &current);
             current = format!("{indent}  ");
@@ -147,6 +153,13 @@ mod tests {
         assert!(out.lines().all(|line| line.chars().count() <= COLUMNS), "{out}");
         assert_eq!(out.split_whitespace().count(), 40);
         assert!(out.lines().nth(1).is_some_and(|line| line.starts_with("    word")), "{out}");
+    }
+
+    #[test]
+    fn a_command_stays_on_one_line() {
+        let mut out = String::new();
+        wrap(&mut out, "", &format!("{} `urtext snapshot orders --node fra-1` saves it.", "x".repeat(80)));
+        assert!(out.lines().any(|line| line == "  `urtext snapshot orders --node fra-1` saves it."), "{out}");
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Judged {
     pub missing_bytes: Option<u64>,
     /// What it holds that the other lacks, where that is known.
     pub excess_bytes: Option<u64>,
+    /// Whether a decision or the policy set its branch aside.
+    pub set_aside: bool,
     /// Whether nothing else that may be chosen is known to hold all of its writes.
     pub contends: bool,
 }

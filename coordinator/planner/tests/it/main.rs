@@ -1,0 +1,6 @@
+//! The planner as its callers see it.
+
+mod fleet;
+mod oracle;
+mod properties;
+mod scenarios;

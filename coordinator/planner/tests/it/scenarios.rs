@@ -1,0 +1,50 @@
+//! Situations as text files: a fleet, `---`, and the verdict as it is printed.
+//!
+//! `URTEXT_UPDATE=1 cargo nextest run -p urtext-planner` writes the verdicts anew; the difference is
+//! then the change in behaviour, to be read line by line.
+
+use std::{fs, path::PathBuf};
+
+use urtext_planner::{choose_nodes, draw_lineage, print_selection, select};
+
+use crate::fleet;
+
+#[test]
+fn every_scenario_prints_its_verdict() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the folder of scenarios").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    assert!(files.len() >= 15, "{} scenarios are left of those that there were", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a scenario");
+        let (story, expected) = text.split_once("---\n").unwrap_or((&text, ""));
+        let printed = run(story);
+        for line in printed.lines() {
+            assert!(line.chars().count() <= 100, "{}: more than 100 columns: {line}", file.display());
+        }
+        if std::env::var_os("URTEXT_UPDATE").is_some() {
+            fs::write(&file, format!("{story}---\n{printed}")).expect("the scenario with its verdict");
+        } else if printed != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}--- printed\n{printed}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nURTEXT_UPDATE=1 accepts what is printed", wrong.join("\n"));
+}
+
+fn run(story: &str) -> String {
+    let fleet = fleet::parse(story);
+    let mut printed = print_selection(&fleet.view, &select(&fleet.view, &fleet.policy));
+    if fleet.show_lineage {
+        printed.push_str(&format!("\n{}", draw_lineage(&fleet.view)));
+    }
+    if let Some(copies) = fleet.show_capture {
+        printed.push_str(&format!("\ncapture of {copies}:\n"));
+        for choice in choose_nodes(&fleet.view, &fleet.policy, copies) {
+            let mark = if choice.chosen { "+" } else { "-" };
+            printed.push_str(&format!("  {mark} {} ({}): {}\n", choice.node, choice.site, choice.reason));
+        }
+    }
+    printed
+}

@@ -1,3 +1,14 @@
 //! The end-to-end suites: real servers, real processes, a module per promise.
 
+mod bad_days;
+mod damage;
+mod failover;
+mod first_backup;
+mod harmless;
 mod harness;
+mod identity;
+mod memory;
+mod outages;
+mod split_brain;
+mod stale_replica;
+mod stored_format;

@@ -46,19 +46,30 @@ pub struct Coordinator {
     dir: PathBuf,
     address: String,
     daemon: Option<Daemon>,
-    /// Placed before the program: `faketime -f +1h`, a limit on memory, …
-    pub wrapper: Vec<String>,
 }
 
 impl Coordinator {
     /// `urtext init`; nothing runs yet.
     #[track_caller]
     pub fn init(dir: &Path) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        Self::init_with(dir, &format!("127.0.0.1:{}", free_port()), &[])
+    }
+
+    /// [`Coordinator::init`], at an address and with options of your choice.
+    #[track_caller]
+    pub fn init_with(dir: &Path, address: &str, options: &[&str]) -> Self {
         let mut command = Command::new(program("urtext"));
-        command.args(["init", "--listen", &address, "--dir"]).arg(dir);
+        command.args(["init", "--listen", address, "--dir"]).arg(dir).args(options);
         run(&mut command, COMMAND_LIMIT).expect(0);
-        Self { dir: dir.to_owned(), address, daemon: None, wrapper: Vec::new() }
+        Self { dir: dir.to_owned(), address: address.to_owned(), daemon: None }
+    }
+
+    /// Adds lines to the end of the settings: the last lines there are comments about one deployment.
+    #[track_caller]
+    pub fn configure(&self, lines: &str) {
+        let path = self.dir.join("urtext.toml");
+        let text = fs::read_to_string(&path).expect("read urtext.toml");
+        fs::write(&path, text + "\n" + lines + "\n").expect("write urtext.toml");
     }
 
     /// `urtext serve`; waits until it listens.
@@ -66,7 +77,7 @@ impl Coordinator {
     pub fn serve(&mut self) {
         assert!(self.daemon.is_none(), "the coordinator runs already");
         let log = self.dir.with_extension("log");
-        let mut command = wrapped(&self.wrapper, "urtext");
+        let mut command = Command::new(program("urtext"));
         command.args(["serve", "--dir"]).arg(&self.dir);
         let mut daemon = Daemon::start("urtext serve", &mut command, &log);
         daemon.wait_for_line("listening on");
@@ -95,6 +106,12 @@ impl Coordinator {
     #[track_caller]
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the coordinator runs")
+    }
+
+    /// See [`Daemon::peak_memory`].
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        self.daemon.as_ref().expect("the coordinator runs").peak_memory()
     }
 
     /// Everything that this daemon has logged.
@@ -167,7 +184,7 @@ pub struct Agent {
     node: String,
     dir: PathBuf,
     daemon: Option<Daemon>,
-    /// Placed before the program.
+    /// Placed before the program: `faketime -f +1h`.
     pub wrapper: Vec<String>,
 }
 
@@ -189,7 +206,15 @@ impl Agent {
     #[track_caller]
     pub fn run(&mut self) {
         assert!(self.daemon.is_none(), "the agent of {} runs already", self.node);
-        let mut command = wrapped(&self.wrapper, "urtext-agent");
+        let program = program("urtext-agent");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(["run", "--dir"]).arg(&self.dir);
         let name = format!("urtext-agent of {}", self.node);
         self.daemon = Some(Daemon::start(&name, &mut command, &self.dir.with_extension("log")));
@@ -210,6 +235,12 @@ impl Agent {
     #[track_caller]
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the agent runs")
+    }
+
+    /// See [`Daemon::peak_memory`].
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        self.daemon.as_ref().expect("the agent runs").peak_memory()
     }
 
     pub fn log(&self) -> String {
@@ -259,8 +290,16 @@ impl Fleet {
     /// A coordinator that serves, without nodes.
     #[track_caller]
     pub fn new() -> Self {
+        Self::with(&[], "")
+    }
+
+    /// [`Fleet::new`], with options for `init` and lines for the settings.
+    #[track_caller]
+    pub fn with(init: &[&str], settings: &str) -> Self {
         let work = tempfile::tempdir().expect("make a working folder");
-        let mut coordinator = Coordinator::init(&work.path().join("coordinator"));
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut coordinator = Coordinator::init_with(&work.path().join("coordinator"), &address, init);
+        coordinator.configure(settings);
         coordinator.serve();
         Self { agents: BTreeMap::new(), coordinator, servers: BTreeMap::new(), work }
     }
@@ -320,7 +359,12 @@ impl Fleet {
     }
 
     #[track_caller]
-    pub fn agent(&mut self, node: &str) -> &mut Agent {
+    pub fn agent(&self, node: &str) -> &Agent {
+        self.agents.get(node).unwrap_or_else(|| panic!("no agent of {node}"))
+    }
+
+    #[track_caller]
+    pub fn agent_mut(&mut self, node: &str) -> &mut Agent {
         self.agents.get_mut(node).unwrap_or_else(|| panic!("no agent of {node}"))
     }
 
@@ -335,7 +379,13 @@ impl Fleet {
     pub fn wait_until_seen(&self, node: &str) {
         let server = self.server(node);
         self.wait_for_node(node, "its present position", |seen| {
-            seen["history"] == *server.history() && seen["offset"] == server.offset()
+            let replication = server.info("replication");
+            // A master without a backlog counts nothing, so no position is reported for it.
+            if replication["role"] == "master" && replication["repl_backlog_active"] == "0" {
+                return seen["connected"] == true && seen["role"] == "master" && seen["history"].is_null();
+            }
+            let offset = &replication["master_repl_offset"];
+            seen["history"] == replication["master_replid"] && seen["offset"].to_string() == *offset
         });
     }
 
@@ -415,18 +465,11 @@ pub fn candidate<'a>(canonical: &'a Value, id: &str) -> &'a Value {
     candidate
 }
 
-/// The first object anywhere inside with `"node": NODE` and a position.
-fn find_node<'a>(value: &'a Value, node: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(fields) => {
-            if fields.get("node").is_some_and(|name| name == node) {
-                return Some(value);
-            }
-            fields.values().find_map(|inner| find_node(inner, node))
-        }
-        Value::Array(items) => items.iter().find_map(|inner| find_node(inner, node)),
-        _ => None,
-    }
+/// A node's entry in what `urtext status --json` printed.
+fn find_node<'a>(status: &'a Value, node: &str) -> Option<&'a Value> {
+    let shards = status["shards"].as_array()?;
+    let mut nodes = shards.iter().filter_map(|shard| shard["nodes"].as_array()).flatten();
+    nodes.find(|entry| entry["node"] == node)
 }
 
 /// Every file below `dir`, sorted.
@@ -441,16 +484,4 @@ pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
-}
-
-fn wrapped(wrapper: &[String], name: &str) -> Command {
-    let program = program(name);
-    match wrapper.split_first() {
-        None => Command::new(program),
-        Some((first, rest)) => {
-            let mut command = Command::new(first);
-            command.args(rest).arg(program);
-            command
-        }
-    }
 }

@@ -9,6 +9,7 @@
 pub mod data;
 pub mod eventually;
 pub mod fleet;
+pub mod liar;
 pub mod link;
 pub mod ports;
 pub mod process;

@@ -65,14 +65,10 @@ impl Sentinel {
         });
     }
 
-    /// How often it has asked the master for INFO since it began to watch, by its own account: milliseconds
-    /// since the last answer.
+    /// Makes it ask every server for INFO ten times a second instead of every ten seconds (7.0 and later).
     #[track_caller]
-    pub fn millis_since_master_info(&self) -> u64 {
-        let master =
-            eventually("Sentinel to describe its master", SOON, || self.query(&["SENTINEL", "MASTER", MASTER]));
-        let fields: BTreeMap<String, String> = redis::from_redis_value(master).expect("a map of fields");
-        fields["info-refresh"].parse().expect("info-refresh is a number")
+    pub fn look_often(&self) {
+        eventually("Sentinel to obey", SOON, || self.query(&["SENTINEL", "DEBUG", "INFO-PERIOD", "100"]).map(drop));
     }
 
     /// The Sentinel's own configuration file: it writes every replica that it ever knew into it.

@@ -109,11 +109,12 @@ async fn a_target_has_the_data_and_the_position_after_its_promotion(program: &Pr
     let restoring = async {
         let seen = wait_until_loaded(&mut events, &offering).await;
         assert_eq!(seen[..2], [ServeEvent::HandshakeDone { listening_port: Some(target.port) }, ServeEvent::Loading]);
-        // Several keepalives later the position is still the same.
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        // Two keepalives later, which count as read, the position is still the same.
+        let read = snapshot.position.offset.get() + 2;
+        target.wait_for("slave_read_repl_offset", &read.to_string()).await;
         assert_eq!(target.position().await, snapshot.position);
         assert_eq!(target.info("master_link_status").await, "up");
-        assert_eq!(target.ask(&["REPLICAOF", "NO", "ONE"]).await, "OK");
+        target.promote().await;
     };
     // The target leaves when it is promoted, which ends the serving.
     let (served, ()) = tokio::join!(serving, restoring);
@@ -153,7 +154,7 @@ async fn a_target_that_lost_its_link_continues_without_the_rdb(program: &Program
     let coming_back = async {
         let seen = wait_until_loaded(&mut events, &offering).await;
         assert!(!seen.contains(&ServeEvent::Loading));
-        assert_eq!(target.ask(&["REPLICAOF", "NO", "ONE"]).await, "OK");
+        target.promote().await;
     };
     let (served, ()) = tokio::join!(serving, coming_back);
     served.expect("all went well");
@@ -163,20 +164,22 @@ async fn a_target_that_lost_its_link_continues_without_the_rdb(program: &Program
 
 async fn a_damaged_rdb_leaves_the_target_as_it_was(program: &Program) {
     let (_source, snapshot) = a_snapshot(program).await;
-    let mut target = Server::start(program, &[]).await;
-    target.ask(&["SET", "old", "data"]).await;
-    let offering = offering(&snapshot, &target);
-    let listener = point_here(&target).await;
-    let (sender, _events) = mpsc::channel(16);
-    // The producer finds out at the very end, with every byte handed over.
-    let pieces = snapshot.pieces.iter().cloned().map(Ok).chain([Err(Damaged)]).collect();
-    let socket = accept(&listener).await;
-    let served = serve_snapshot(socket, &offering, || payload(pieces), &sender, pending()).await;
-    assert!(matches!(served, Err(ReplicationError::Payload { .. })), "{served:?}");
+    for diskless_load in ["disabled", "swapdb"] {
+        let mut target = Server::start(program, &["--repl-diskless-load", diskless_load]).await;
+        target.ask(&["SET", "old", "data"]).await;
+        let offering = offering(&snapshot, &target);
+        let listener = point_here(&target).await;
+        let (sender, _events) = mpsc::channel(16);
+        // The producer finds out at the very end, with every byte handed over.
+        let pieces = snapshot.pieces.iter().cloned().map(Ok).chain([Err(Damaged)]).collect();
+        let socket = accept(&listener).await;
+        let served = serve_snapshot(socket, &offering, || payload(pieces), &sender, pending()).await;
+        assert!(matches!(served, Err(ReplicationError::Payload { .. })), "{served:?}");
 
-    drop(listener);
-    assert_eq!(target.ask(&["REPLICAOF", "NO", "ONE"]).await, "OK");
-    assert_eq!(target.ask(&["GET", "old"]).await, "data");
-    assert_eq!(target.ask(&["DBSIZE"]).await, "1");
-    assert!(target.is_running());
+        drop(listener);
+        target.promote().await;
+        assert_eq!(target.ask(&["GET", "old"]).await, "data");
+        assert_eq!(target.ask(&["DBSIZE"]).await, "1");
+        assert!(target.is_running());
+    }
 }

@@ -151,6 +151,20 @@ impl Server {
         self.wait_for("master_link_status", "up").await;
     }
 
+    /// Ends being a replica. A target that loads from its master's connection answers `-LOADING` until it
+    /// has noticed that the connection is cut.
+    pub(crate) async fn promote(&self) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let reply = self.ask(&["REPLICAOF", "NO", "ONE"]).await;
+            if reply == "OK" {
+                return;
+            }
+            assert!(reply.starts_with("-LOADING") && Instant::now() < deadline, "{reply}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Fills databases 0 and 5 with as many strings.
     pub(crate) async fn fill(&self, keys: usize) {
         let script = "for db = 0, 5, 5 do redis.call('SELECT', db) \

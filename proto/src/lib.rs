@@ -11,7 +11,14 @@ pub mod model;
 pub mod status;
 
 /// Generated messages, clients and servers.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod pb {
     tonic::include_proto!("urtext.v1");
 }

@@ -66,11 +66,14 @@ impl<'a> DataAsOf<'a> {
 
     /// Every write before this time is included.
     pub(crate) fn complete_up_to(&self, position: Position) -> Option<Timestamp> {
-        self.lineage.path(position).find_map(|at| {
-            let steps = self.histories.get(&at.history)?;
-            let below = steps.partition_point(|step| step.offset <= at.offset);
-            Some(steps[below.checked_sub(1)?].latest_so_far)
-        })
+        self.lineage.path(position).find_map(|at| self.complete_in_history(at))
+    }
+
+    /// The same by the samples of the position's own history alone. The position is normalized.
+    pub(crate) fn complete_in_history(&self, at: Position) -> Option<Timestamp> {
+        let steps = self.histories.get(&at.history)?;
+        let below = steps.partition_point(|step| step.offset <= at.offset);
+        Some(steps[below.checked_sub(1)?].latest_so_far)
     }
 
     fn first_seen(&self, position: Position, is_past: impl Fn(Offset, Offset) -> bool) -> Option<Timestamp> {
@@ -83,8 +86,9 @@ impl<'a> DataAsOf<'a> {
         // A later history that left after the position has everything of it below its own bytes.
         let later = self.histories.keys().filter(|&&history| history != position.history).filter_map(|&history| {
             let far = Position::new(history, Offset::MAX);
-            let holds = self.lineage.path(far).skip(1).find(|at| at.history == position.history);
-            holds.filter(|at| at.offset >= position.offset).and_then(|_| in_history(history, &|_| true))
+            // Offsets fall on the way up: what is below the position's cannot be followed by it.
+            let mut up = self.lineage.path(far).skip(1).take_while(|at| at.offset >= position.offset);
+            up.find(|at| at.history == position.history).and_then(|_| in_history(history, &|_| true))
         });
         own.into_iter().chain(later).min()
     }

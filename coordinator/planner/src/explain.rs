@@ -4,7 +4,7 @@ use urtext_types::{Relation, Timestamp};
 
 use crate::{
     chart::Place,
-    select::{Contender, Outcome, Situation},
+    select::{Contender, Outcome, Situation, latest_decision},
     selection::{Decided, Selection, Standing, Verdict},
     view::{Candidate, Source},
     wording::{bytes, bytes_and_time, count, duration, history, keys, name, sentence, snapshot_command, time},
@@ -12,6 +12,10 @@ use crate::{
 
 /// More branches than this are counted, not described: nobody reads forty sentences.
 const BRANCHES_DESCRIBED: usize = 8;
+
+/// A branch with fewer bytes of its own than this may hold nothing but pings (`replication.c`,
+/// `replicationCron`): a little over ten minutes of them.
+const FEW_BYTES: u64 = 1024;
 
 pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -73,7 +77,7 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
             _ => "writes that nobody can count".to_owned(),
         };
         sentences.push(format!(
-            "The living node {} holds {more}: save that first, with {}.",
+            "The live node {} holds {more}: save that first, with {}.",
             node.node,
             snapshot_command(situation.view, node)
         ));
@@ -129,6 +133,12 @@ fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mu
         ));
     }
     sentences.extend(uncertain(situation));
+    if selection.contending().filter_map(|judged| judged.excess_bytes).any(|excess| excess < FEW_BYTES) {
+        sentences.push(
+            "Bytes count pings too (14 bytes every 10 s): a few of them do not prove that clients wrote anything."
+                .to_owned(),
+        );
+    }
     if !selection.unrelated.is_empty() {
         let roots: Vec<_> = selection.unrelated.iter().map(|root| root.short()).collect();
         sentences.push(format!(
@@ -159,7 +169,7 @@ fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
     let shared = match situation.extents.shared(&situation.chart, tip) {
         Some(shared) => format!("{} of its own", bytes(tip.offset.bytes_since(shared.offset).get())),
         None => format!(
-            "nothing known to be shared; {}",
+            "shares nothing known with the others; {}",
             span_of(situation, |i| {
                 situation.places[i].is_some_and(|place| situation.chart.id(situation.chart.root(place.history)) == root)
             })
@@ -247,7 +257,7 @@ fn no_backup(situation: &Situation<'_>) -> String {
         0 => String::new(),
         _ => format!(
             " {} can still be saved with `urtext snapshot {}`.",
-            sentence(&count(nodes, "living node", "living nodes")).trim_end_matches('.'),
+            sentence(&count(nodes, "live node", "live nodes")).trim_end_matches('.'),
             situation.view.deployment
         ),
     };
@@ -259,20 +269,23 @@ fn no_backup(situation: &Situation<'_>) -> String {
 }
 
 fn decision(situation: &Situation<'_>) -> Option<String> {
-    Some(match situation.decided.as_ref()? {
-        Decided::Operator(index) => {
-            let decision = &situation.view.accepted[*index];
-            format!(
-                "{} accepted {} on {}, with the reason: {:?}.",
-                decision.by,
-                history(decision.history),
-                time(decision.at),
-                decision.reason
-            )
-        }
-        Decided::FollowMaster(master) => format!(
+    if let Some(Decided::FollowMaster(master)) = &situation.decided {
+        return Some(format!(
             "The policy on_fork = \"follow-master\" follows {master}, the master seen last with the most attached \
              replicas."
-        ),
-    })
+        ));
+    }
+    let is_forked = situation.outcome == Outcome::Forked;
+    let (_, decision) = latest_decision(situation.view)?;
+    if situation.decided.is_none() && !is_forked {
+        return None;
+    }
+    let rest = if is_forked { " That does not decide between the branches that are left." } else { "" };
+    Some(format!(
+        "{} accepted {} on {}, with the reason: {:?}.{rest}",
+        decision.by,
+        history(decision.history),
+        time(decision.at),
+        decision.reason
+    ))
 }

@@ -8,9 +8,10 @@ use crate::{
     chart::{Bearing, Bearings, Place},
     data_as_of::DataAsOf,
     explain::explain,
+    head::{find_head, find_missing},
     select::{Contender, Outcome, Situation},
-    selection::{Decided, Head, Judged, Missing, Selection, Standing, Verdict},
-    view::{Candidate, Source},
+    selection::{Decided, Judged, Selection, Standing, Verdict},
+    view::Source,
     wording::{bytes, bytes_and_time, duration, history, keys, name, sentence, snapshot_command, time},
 };
 
@@ -23,8 +24,12 @@ pub(crate) fn judge(situation: &Situation<'_>) -> Selection {
         Outcome::Canonical(canonical) => Some(canonical),
         _ => None,
     };
-    let head = canonical.and_then(|canonical| judge.head(canonical));
-    let missing = canonical.zip(head.as_ref()).and_then(|(canonical, head)| judge.missing(canonical, head));
+    let bearings = judge.reference.as_ref().and_then(|reference| reference.bearings.as_ref());
+    let head = bearings.filter(|_| canonical.is_some()).and_then(|bearings| find_head(situation, bearings));
+    let missing = bearings.zip(head.as_ref()).map(|(bearings, head)| {
+        let from = situation.chart.position(bearings.place());
+        find_missing(&judge.data_as_of, from, head)
+    });
     let mut roots: Vec<_> =
         situation.extents.tips().map(|tip| situation.chart.id(situation.chart.root(tip.history))).collect();
     roots.sort_unstable();
@@ -49,8 +54,10 @@ struct Judge<'a> {
     data_as_of: DataAsOf<'a>,
     /// What the others are compared with: the canonical backup, or the suspect one in its place.
     reference: Option<Reference>,
-    /// For each tip, the best candidate there.
-    tips: HashMap<Place, usize>,
+    /// For each tip, the best candidate there, and by when it had been reached.
+    tips: HashMap<Place, (usize, Option<Timestamp>)>,
+    /// For each history, until when a copy is complete that has only what came before it.
+    complete_before: Vec<Option<Timestamp>>,
 }
 
 struct Reference {
@@ -88,7 +95,25 @@ impl<'a> Judge<'a> {
             }
             Outcome::Forked | Outcome::ClocksDisagree(_) | Outcome::NoBackup | Outcome::AllSetAside => None,
         };
-        Self { situation, data_as_of, reference, tips: situation.best_at_tips() }
+        let reached = |tip: Place| data_as_of.reached(situation.chart.position(tip));
+        let tips = situation.best_at_tips().into_iter().map(|(tip, best)| (tip, (best, reached(tip)))).collect();
+        let mut judge = Self { situation, data_as_of, reference, tips, complete_before: Vec::new() };
+        for history in 0..situation.chart.len() {
+            let before = situation.chart.up(history).and_then(|up| judge.complete_up_to(up));
+            judge.complete_before.push(before);
+        }
+        judge
+    }
+
+    /// See [`DataAsOf::complete_up_to`]; in constant time for any number of histories.
+    fn complete_up_to(&self, place: Place) -> Option<Timestamp> {
+        let own = self.data_as_of.complete_in_history(self.situation.chart.position(place));
+        own.or(self.complete_before[place.history])
+    }
+
+    /// At most how many seconds of writes lie between `from` and what had been reached by `to`.
+    fn seconds(&self, from: Place, to: Option<Timestamp>) -> Option<f64> {
+        Some(to?.since(self.complete_up_to(from)?).as_secs_f64())
     }
 
     fn one(&self, i: usize) -> Judged {
@@ -188,8 +213,7 @@ impl<'a> Judge<'a> {
                 )
             },
             Bearing::Behind { missing } => {
-                let from = self.data_as_of.complete_up_to(situation.chart.position(place));
-                let seconds = reached.zip(from).map(|(reached, from)| reached.since(from).as_secs_f64());
+                let seconds = self.seconds(place, reached);
                 let text = match missing {
                     0 => format!("Lacks what {the_other} holds after a stretch that the server did not count."),
                     _ => format!("Lacks {} that {the_other} holds.", bytes_and_time(missing, seconds)),
@@ -200,9 +224,8 @@ impl<'a> Judge<'a> {
                 let more = match excess {
                     0 => "writes that its server did not count".to_owned(),
                     _ => {
-                        let (from, to) = (bearings.place(), place);
-                        let (from, to) = (situation.chart.position(from), situation.chart.position(to));
-                        let seconds = self.data_as_of.seconds_between(from, to);
+                        let reached = self.data_as_of.reached(situation.chart.position(place));
+                        let seconds = self.seconds(bearings.place(), reached);
                         format!("{} more than {the_other}", bytes_and_time(excess, seconds))
                     }
                 };
@@ -294,11 +317,10 @@ impl<'a> Judge<'a> {
         let situation = self.situation;
         let candidate = situation.candidate(i);
         let tip = situation.extents.tip_over(place).expect("an open candidate is below a tip");
-        let best = self.tips[&tip];
+        let (best, reached) = self.tips[&tip];
         if place != tip {
             let missing = tip.offset.bytes_since(place.offset).get();
-            let (from, to) = (situation.chart.position(place), situation.chart.position(tip));
-            let seconds = self.data_as_of.seconds_between(from, to);
+            let seconds = self.seconds(place, reached);
             let text = format!(
                 "Lacks {} that {} holds, and holds nothing of its own.",
                 bytes_and_time(missing, seconds),
@@ -317,7 +339,7 @@ impl<'a> Judge<'a> {
                 _ => "No backup can be restored",
             };
             let save = snapshot_command(situation.view, candidate);
-            let text = format!("{none}, and this living node holds the most: {save} saves it.");
+            let text = format!("{none}, and this live node holds the most: {save} saves it.");
             return Finding { missing: Some(0), ..Finding::new(Standing::Ahead, text) };
         }
         let save = match candidate.source {
@@ -366,51 +388,6 @@ impl<'a> Judge<'a> {
         let is_related = self.reference.is_none()
             && self.situation.places[i].is_some_and(|place| self.tips.keys().any(|&tip| root(tip) == root(place)));
         Finding::new(if is_related { Standing::Divergent } else { Standing::Unrelated }, text)
-    }
-
-    /// The furthest that any node was seen on the branch of the canonical backup.
-    fn head(&self, canonical: usize) -> Option<Head> {
-        let situation = self.situation;
-        let bearings = self.reference.as_ref().filter(|r| r.candidate == canonical)?.bearings.as_ref()?;
-        let live = (0..situation.places.len())
-            .filter(|&i| situation.open[i] && situation.candidate(i).source == Source::Node)
-            .filter_map(|i| {
-                let Candidate { node, received_at, .. } = situation.candidate(i);
-                Some((situation.places[i]?, node, *received_at))
-            });
-        let remembered = situation
-            .view
-            .heads
-            .iter()
-            .filter_map(|head| Some((situation.chart.place(head.position)?, &head.node, head.seen_at)));
-        let on_the_branch = |place: Place| match bearings.of(place) {
-            Bearing::Equal => Some(0),
-            Bearing::Ahead { excess } => Some(excess),
-            Bearing::Behind { .. } | Bearing::Divergent { .. } | Bearing::Unrelated => None,
-        };
-        live.chain(remembered)
-            .filter_map(|(place, node, seen_at)| Some((on_the_branch(place)?, place, node, seen_at)))
-            .max_by_key(|&(ahead, place, node, seen_at)| (ahead, place, seen_at, Reverse(node)))
-            .map(|(_, place, node, seen_at)| Head {
-                position: situation.chart.position(place),
-                node: node.clone(),
-                seen_at,
-            })
-    }
-
-    fn missing(&self, canonical: usize, head: &Head) -> Option<Missing> {
-        let place = self.situation.places[canonical]?;
-        let from = self.situation.chart.position(place);
-        let bytes = head.position.offset.bytes_since(from.offset);
-        let seconds = if head.position == from {
-            Some(0.0)
-        } else {
-            self.data_as_of.complete_up_to(from).map(|from| {
-                let reached = self.data_as_of.reached(head.position).unwrap_or(head.seen_at).min(head.seen_at);
-                reached.since(from).as_secs_f64()
-            })
-        };
-        Some(Missing { bytes, seconds })
     }
 }
 

@@ -12,6 +12,7 @@ mod view;
 mod branches;
 mod chart;
 mod explain;
+mod head;
 mod judge;
 mod select;
 mod selection;

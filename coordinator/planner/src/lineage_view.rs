@@ -11,6 +11,7 @@ use urtext_types::{Offset, ReplicationId};
 use crate::{
     chart::{Chart, Place},
     print::{COLUMNS, cut},
+    select::latest_decision,
     view::{ShardView, Source},
     wording::time,
 };
@@ -99,7 +100,7 @@ fn marks(view: &ShardView, chart: &Chart) -> Vec<Vec<(Offset, Mark)>> {
 
 impl Drawing<'_> {
     fn title(&mut self) {
-        let accepted = self.view.accepted.iter().max_by_key(|decision| (decision.at, decision.history, &decision.over));
+        let accepted = latest_decision(self.view).map(|(_, decision)| decision);
         let text = match accepted {
             Some(decision) => format!(
                 "{} shard {}: {} accepted {} on {}",
@@ -143,7 +144,7 @@ impl Drawing<'_> {
     }
 
     fn accepted(&self, id: ReplicationId) -> &'static str {
-        let latest = self.view.accepted.iter().max_by_key(|decision| (decision.at, decision.history, &decision.over));
+        let latest = latest_decision(self.view).map(|(_, decision)| decision);
         match latest {
             Some(decision) if decision.history == id => ", accepted",
             Some(decision) if decision.over.contains(&id) => ", set aside",

@@ -162,7 +162,7 @@ impl<'a> Situation<'a> {
 }
 
 /// The latest decision and its index; of simultaneous ones the one about the greater history.
-fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLineage)> {
+pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLineage)> {
     view.accepted.iter().enumerate().max_by_key(|(_, decision)| (decision.at, decision.history, &decision.over))
 }
 

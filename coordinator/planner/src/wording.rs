@@ -88,7 +88,7 @@ mod tests {
     fn durations_read_well() {
         let check = |seconds, expect: &str| assert_eq!(duration(seconds), expect);
         check(0.0, "0.0 s");
-        check(3.14, "3.1 s");
+        check(3.12, "3.1 s");
         check(59.9, "59.9 s");
         check(725.0, "12 min 5 s");
         check(12_000.0, "3 h 20 min");

@@ -3,4 +3,5 @@
 mod fleet;
 mod oracle;
 mod properties;
+mod scale;
 mod scenarios;

@@ -118,7 +118,7 @@ impl World {
             }
             Event::Promote => {
                 self.begin(i, Some((history, offset)));
-                if b % 3 == 0 {
+                if b.is_multiple_of(3) {
                     self.knows_all = false;
                 } else {
                     self.learn(Evidence::PromotedMaster, self.servers[i].history, history, offset);
@@ -149,7 +149,7 @@ impl World {
                 }
                 self.begin(i, None);
                 self.knows_all = false;
-                if b % 2 == 0 {
+                if b.is_multiple_of(2) {
                     self.learn(Evidence::InferredSameRun, self.servers[i].history, history, offset);
                 }
             }

@@ -8,7 +8,7 @@
 //! What is not known is not guessed: two histories without a known path between them are
 //! [`Relation::Unrelated`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,8 @@ pub enum Relation {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lineage {
     edges: BTreeMap<ReplicationId, ForkEdge>,
+    /// Every history that is the parent of another one: only such a one can close a circle.
+    parents: BTreeSet<ReplicationId>,
 }
 
 impl Lineage {
@@ -128,11 +130,13 @@ impl Lineage {
             }
             return Ok(better);
         }
-        if self.ancestors(edge.parent.history).any(|ancestor| ancestor == edge.child) {
+        let may_be_ancestor = edge.child == edge.parent.history || self.parents.contains(&edge.child);
+        if may_be_ancestor && self.ancestors(edge.parent.history).any(|ancestor| ancestor == edge.child) {
             let known = self.edges.get(&edge.parent.history).copied().unwrap_or(edge);
             return Err(Contradiction { known, claimed: edge });
         }
         self.edges.insert(edge.child, edge);
+        self.parents.insert(edge.parent.history);
         Ok(true)
     }
 
@@ -159,6 +163,7 @@ impl Lineage {
                 }
             }
         }
+        trusted.parents = trusted.edges.values().map(|edge| edge.parent.history).collect();
         trusted
     }
 

@@ -117,7 +117,7 @@ fn a_server_that_speaks_tls_only_is_backed_up_and_restored() {
 
 #[test]
 fn a_loading_server_is_not_captured() {
-    let mut fleet = Fleet::of_three_sites(Version::Redis70);
+    let fleet = Fleet::of_three_sites(Version::Redis70);
     // A replica whose full sync takes for ever: its old data set is about to go.
     fleet.server("sgp-1").call(&["CONFIG", "SET", "repl-diskless-load", "disabled"]);
     let master = fleet.server("fra-1");

@@ -67,7 +67,7 @@ fn check(version: Version) {
 #[test]
 fn a_greater_offset_on_the_abandoned_branch_does_not_win() {
     let version = Version::Redis70;
-    let mut fleet = Fleet::of_three_sites(version);
+    let fleet = Fleet::of_three_sites(version);
     load(fleet.server("fra-1"), 33, 100);
     for node in ["nyc-1", "sgp-1"] {
         fleet.server(node).catch_up_with(fleet.server("fra-1"));

@@ -104,7 +104,7 @@ fn a_capture_does_not_delay_the_shutdown_of_its_server() {
 #[test]
 fn a_capture_changes_no_replication_id_and_leaves_no_replica_behind() {
     for version in Version::ALL {
-        let mut fleet = Fleet::of_three_sites(version);
+        let fleet = Fleet::of_three_sites(version);
         load(fleet.server("fra-1"), 84, 100);
         for node in ["fra-1", "nyc-1"] {
             let identity = |fleet: &Fleet| {
@@ -127,7 +127,7 @@ fn a_capture_changes_no_replication_id_and_leaves_no_replica_behind() {
 #[test]
 fn a_capture_counts_neither_for_wait_nor_for_min_replicas() {
     let version = Version::Redis70;
-    let mut fleet = Fleet::of_three_sites(version);
+    let fleet = Fleet::of_three_sites(version);
     load_strings(fleet.server("fra-1"), "bulk", 85, 1_000, 1_000);
     fleet.wait_until_seen("fra-1");
     fleet.server("fra-1").call(&["CONFIG", "SET", "rdb-key-save-delay", "2000"]);

@@ -95,7 +95,7 @@ fn an_agents_certificate_is_not_an_operators() {
 
 #[test]
 fn an_agent_writes_and_reads_nothing_but_its_own() {
-    let mut fleet = Fleet::of_three_sites(Version::Redis70);
+    let fleet = Fleet::of_three_sites(Version::Redis70);
     let backup = fleet.snapshot("nyc-1");
     let theirs = format!("backups/{ORDERS}/0/{backup}");
     let liar = Liar::connect(fleet.coordinator.address(), fleet.agent("fra-1").dir());

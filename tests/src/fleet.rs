@@ -384,8 +384,8 @@ impl Fleet {
             if replication["role"] == "master" && replication["repl_backlog_active"] == "0" {
                 return seen["connected"] == true && seen["role"] == "master" && seen["history"].is_null();
             }
-            let offset = &replication["master_repl_offset"];
-            seen["history"] == replication["master_replid"] && seen["offset"].to_string() == *offset
+            let offset: u64 = replication["master_repl_offset"].parse().expect("an offset is a number");
+            seen["history"] == replication["master_replid"] && seen["offset"] == offset
         });
     }
 

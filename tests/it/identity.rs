@@ -134,12 +134,20 @@ fn a_second_agent_with_the_same_certificate_is_named_and_does_no_harm() {
 }
 
 #[test]
-fn an_unused_invitation_for_a_node_changes_nothing() {
+fn a_second_invitation_for_a_node_replaces_its_agent_once_it_is_used() {
     let mut fleet = Fleet::new();
     fleet.add("fra-1", Server::start(Version::Redis70));
-    fleet.coordinator.invite("fra", "fra-1");
+    let token = fleet.coordinator.invite("fra", "fra-1");
+    // An invitation alone changes nothing.
     fleet.snapshot("fra-1");
-    fleet.wait_for_node("fra-1", "its agent connected", |seen| seen["connected"] == true);
+    let mut newcomer = Agent::new("fra-1 anew", &fleet.work().join("newcomer"));
+    newcomer.try_join(&token, &fleet.server("fra-1").url(), &[]).expect(0);
+    newcomer.run();
+    // The old one is told what has happened, at once, although its connection was open.
+    fleet.agent_mut("fra-1").daemon().wait_for_line("was replaced");
+    fleet.agent_mut("fra-1").kill9();
+    fleet.wait_for_node("fra-1", "the newcomer connected", |seen| seen["connected"] == true);
+    fleet.snapshot("fra-1");
 }
 
 #[test]

@@ -130,10 +130,10 @@ impl Aside {
         aside
     }
 
-    /// `None` if the decision is about histories of which no copy is left.
-    pub(crate) fn by_operator(chart: &Chart, decision: &AcceptedLineage) -> Option<Self> {
-        let accepted = chart.number(decision.history)?;
-        Some(Self::new(chart, accepted, decision.over.iter().filter_map(|&history| chart.number(history))))
+    /// The chart must have been made with the histories that the decision names.
+    pub(crate) fn by_operator(chart: &Chart, decision: &AcceptedLineage) -> Self {
+        let accepted = chart.number(decision.history).expect("the chart holds what the decision names");
+        Self::new(chart, accepted, decision.over.iter().filter_map(|&history| chart.number(history)))
     }
 
     /// Whether `place` is set aside.

@@ -7,7 +7,7 @@ use crate::{
     select::{Contender, Outcome, Situation, latest_decision},
     selection::{Decided, Selection, Standing, Verdict},
     view::{Candidate, Source},
-    wording::{bytes, bytes_and_time, count, duration, history, keys, name, sentence, snapshot_command, time},
+    wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},
 };
 
 /// More branches than this are counted, not described: nobody reads forty sentences.
@@ -76,11 +76,7 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
             Some(more @ 1..) => format!("{} more", bytes_and_time(more, seconds)),
             _ => "writes that nobody can count".to_owned(),
         };
-        sentences.push(format!(
-            "The live node {} holds {more}: save that first, with {}.",
-            node.node,
-            snapshot_command(situation.view, node)
-        ));
+        sentences.push(format!("The live node {} holds {more}: {}.", node.node, how_to_save(situation.view, node)));
     } else if let Some((head, missing)) = selection.head.as_ref().zip(selection.missing)
         && missing.bytes.get() > 0
     {
@@ -165,15 +161,17 @@ fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mu
 
 fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
     let candidate = situation.candidate(best);
-    let root = situation.chart.id(situation.chart.root(tip.history));
+    let root = situation.chart.root(tip.history);
     let shared = match situation.extents.shared(&situation.chart, tip) {
         Some(shared) => format!("{} of its own", bytes(tip.offset.bytes_since(shared.offset).get())),
-        None => format!(
-            "shares nothing known with the others; {}",
-            span_of(situation, |i| {
-                situation.places[i].is_some_and(|place| situation.chart.id(situation.chart.root(place.history)) == root)
-            })
-        ),
+        None => {
+            let is_below = |i: &usize| {
+                situation.places[*i]
+                    .is_some_and(|place| situation.open[*i] && situation.chart.root(place.history) == root)
+            };
+            let copies = (0..situation.places.len()).filter(is_below);
+            format!("shares nothing known with the others; {}", span_of(situation, copies))
+        }
     };
     format!(
         "History {}: {} at {} reaches offset {}, {}, {shared}.",
@@ -187,20 +185,13 @@ fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
 
 fn describe_run(situation: &Situation<'_>, copies: &[usize]) -> String {
     let last = situation.candidate(copies[copies.len() - 1]);
-    format!(
-        "No history: {} at {} has no position; {}.",
-        name(last),
-        last.site,
-        span_of(situation, |i| copies.contains(&i))
-    )
+    let span = span_of(situation, copies.iter().copied());
+    format!("No history: {} at {} has no position; {span}.", name(last), last.site)
 }
 
 /// Evidence for the person who decides: which nodes, where, and when.
-fn span_of(situation: &Situation<'_>, is_in: impl Fn(usize) -> bool) -> String {
-    let copies: Vec<&Candidate> = (0..situation.places.len())
-        .filter(|&i| situation.open[i] && is_in(i))
-        .map(|i| situation.candidate(i))
-        .collect();
+fn span_of(situation: &Situation<'_>, copies: impl Iterator<Item = usize>) -> String {
+    let copies: Vec<&Candidate> = copies.map(|i| situation.candidate(i)).collect();
     let mut nodes: Vec<_> = copies.iter().map(|copy| format!("{} ({})", copy.node, copy.site)).collect();
     nodes.sort_unstable();
     nodes.dedup();

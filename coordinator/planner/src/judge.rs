@@ -1,6 +1,9 @@
 //! Where each candidate stands, with its reason.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
 use urtext_types::Timestamp;
 
@@ -12,7 +15,7 @@ use crate::{
     select::{Contender, Outcome, Situation},
     selection::{Decided, Judged, Selection, Standing, Verdict},
     view::Source,
-    wording::{bytes, bytes_and_time, duration, history, keys, name, sentence, snapshot_command, time},
+    wording::{bytes, bytes_and_time, duration, history, how_to_save, keys, name, sentence, time},
 };
 
 /// The selection that follows from the situation.
@@ -56,6 +59,8 @@ struct Judge<'a> {
     reference: Option<Reference>,
     /// For each tip, the best candidate there, and by when it had been reached.
     tips: HashMap<Place, (usize, Option<Timestamp>)>,
+    /// Of each run of copies without positions, the last.
+    latest_of_runs: HashSet<usize>,
     /// For each history, until when a copy is complete that has only what came before it.
     complete_before: Vec<Option<Timestamp>>,
 }
@@ -97,7 +102,12 @@ impl<'a> Judge<'a> {
         };
         let reached = |tip: Place| data_as_of.reached(situation.chart.position(tip));
         let tips = situation.best_at_tips().into_iter().map(|(tip, best)| (tip, (best, reached(tip)))).collect();
-        let mut judge = Self { situation, data_as_of, reference, tips, complete_before: Vec::new() };
+        let latest_of_runs = situation.contenders.iter().filter_map(|contender| match contender {
+            Contender::Run(copies) => copies.last().copied(),
+            Contender::Tip(_) => None,
+        });
+        let latest_of_runs = latest_of_runs.collect();
+        let mut judge = Self { situation, data_as_of, reference, tips, latest_of_runs, complete_before: Vec::new() };
         for history in 0..situation.chart.len() {
             let before = situation.chart.up(history).and_then(|up| judge.complete_up_to(up));
             judge.complete_before.push(before);
@@ -158,10 +168,7 @@ impl<'a> Judge<'a> {
         situation.open[i]
             && match situation.places[i] {
                 Some(place) => self.tips.contains_key(&place),
-                None => situation.contenders.iter().any(|contender| match contender {
-                    Contender::Run(copies) => copies.last() == Some(&i),
-                    Contender::Tip(_) => false,
-                }),
+                None => self.latest_of_runs.contains(&i),
             }
     }
 
@@ -231,7 +238,7 @@ impl<'a> Judge<'a> {
                 };
                 let text = match candidate.source {
                     Source::Node => {
-                        format!("Holds {more}: {} saves it.", snapshot_command(situation.view, candidate))
+                        format!("Holds {more}: {}.", how_to_save(situation.view, candidate))
                     }
                     Source::Backup(_) => format!("Holds {more}."),
                 };
@@ -300,8 +307,8 @@ impl<'a> Judge<'a> {
                 Standing::Ahead,
                 format!(
                     "Holds everything that the latest backup holds, and what was written since; its writes have no \
-                     positions, so nobody can say how much: {} saves it.",
-                    snapshot_command(self.situation.view, candidate)
+                     positions, so nobody can say how much: {}.",
+                    how_to_save(self.situation.view, candidate)
                 ),
             ),
             Source::Backup(_) => {
@@ -338,12 +345,12 @@ impl<'a> Judge<'a> {
                 Outcome::AllSetAside => "No backup is on its branch",
                 _ => "No backup can be restored",
             };
-            let save = snapshot_command(situation.view, candidate);
-            let text = format!("{none}, and this live node holds the most: {save} saves it.");
+            let save = how_to_save(situation.view, candidate);
+            let text = format!("{none}, and this live node holds the most: {save}.");
             return Finding { missing: Some(0), ..Finding::new(Standing::Ahead, text) };
         }
         let save = match candidate.source {
-            Source::Node => format!(" {} saves it.", snapshot_command(situation.view, candidate)),
+            Source::Node => format!(" {}", sentence(&how_to_save(situation.view, candidate))),
             Source::Backup(_) => String::new(),
         };
         match situation.extents.shared(&situation.chart, tip) {

@@ -109,9 +109,8 @@ impl<'a> Situation<'a> {
         let all = extents_of(&chart, &places, &eligible);
         let mut open = eligible.clone();
         let mut decided = None;
-        if let Some((index, decision)) = decision
-            && let Some(aside) = Aside::by_operator(&chart, decision)
-        {
+        if let Some((index, decision)) = decision {
+            let aside = Aside::by_operator(&chart, decision);
             set_aside(
                 &mut open,
                 &places,
@@ -149,11 +148,13 @@ impl<'a> Situation<'a> {
 
     /// For every tip, the best of the open candidates there.
     pub(crate) fn best_at_tips(&self) -> HashMap<Place, usize> {
-        let mut best: HashMap<Place, usize> = self.extents.tips().map(|tip| (tip, usize::MAX)).collect();
-        for (i, place) in self.places.iter().enumerate().filter(|&(i, _)| self.open[i]) {
-            if let Some(at) = place.and_then(|place| best.get_mut(&place))
-                && (*at == usize::MAX || self.rank.of(i, &self.shrunken) > self.rank.of(*at, &self.shrunken))
-            {
+        let mut best: HashMap<Place, usize> = HashMap::new();
+        for i in (0..self.places.len()).filter(|&i| self.open[i]) {
+            let Some(tip) = self.places[i].filter(|place| self.extents.own_tip(place.history) == Some(*place)) else {
+                continue;
+            };
+            let at = best.entry(tip).or_insert(i);
+            if self.rank.of(i, &self.shrunken) > self.rank.of(*at, &self.shrunken) {
                 *at = i;
             }
         }

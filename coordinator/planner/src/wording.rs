@@ -67,8 +67,18 @@ pub(crate) fn history(id: ReplicationId) -> String {
 }
 
 /// The command that saves what only a living node holds.
-pub(crate) fn snapshot_command(view: &ShardView, candidate: &Candidate) -> String {
+fn snapshot_command(view: &ShardView, candidate: &Candidate) -> String {
     format!("`urtext snapshot {} --node {}`", view.deployment, candidate.node)
+}
+
+/// How to save what only a living node holds, or why that cannot be done now: a clause.
+pub(crate) fn how_to_save(view: &ShardView, candidate: &Candidate) -> String {
+    match view.nodes.iter().find(|seen| seen.node == candidate.node) {
+        Some(seen) if !seen.reachable => {
+            format!("its agent is not connected, and it was last seen on {}", time(seen.received_at))
+        }
+        _ => format!("{} saves it", snapshot_command(view, candidate)),
+    }
 }
 
 /// The sentence with a capital letter and a full stop.

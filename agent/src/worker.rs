@@ -1,0 +1,139 @@
+//! Carrying out tasks, one after the other.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, error, info, info_span, warn};
+use urtext_identity::AgentIdentity;
+use urtext_proto::{
+    InvalidField, RpcError,
+    pb::{self, task::Work, task_result::Outcome},
+    status::to_failure,
+};
+use urtext_repository::{Identity, Store};
+use urtext_types::{ErrorKind, Explain, TaskId};
+
+use crate::{
+    capture::{CaptureRequest, CaptureTools, capture},
+    certificate::Certificate,
+    clock,
+    observe::Observer,
+    restore::{RestoreFailed, RestoreRequest, RestoreTools, TargetState, restore},
+    server::Server,
+    tasks::{Accepted, TaskBoard},
+    trust::AuthorityVerifier,
+};
+
+/// Starts tasks and owns them until they end.
+pub struct Worker {
+    pub server: Server,
+    pub store: Arc<dyn Store>,
+    pub identity: AgentIdentity,
+    pub certificate: Arc<Certificate>,
+    /// What restore tasks are sealed to.
+    pub recipient_key: Identity,
+    pub rdb_file: Option<PathBuf>,
+    pub board: Arc<TaskBoard>,
+    pub observer: Arc<Observer>,
+    /// One at a time: a second save would be refused by the server, or slow the first.
+    pub turn: Semaphore,
+    pub tracker: TaskTracker,
+}
+
+impl Worker {
+    /// Takes on a task, if it is not known yet.
+    pub fn start(self: &Arc<Self>, task: pb::Task) {
+        let pb::Task { id, work } = task;
+        let id: TaskId = match id.parse() {
+            Ok(id) => id,
+            Err(error) => {
+                warn!(%error, "the coordinator gave a task without a usable id");
+                return;
+            }
+        };
+        let Accepted::Start(cancel) = self.board.accept(id) else { return };
+        let worker = Arc::clone(self);
+        let span = info_span!("task", %id);
+        let run = async move {
+            let outcome = worker.carry_out(id, work, &cancel).await;
+            if let Outcome::Failed(failure) = &outcome {
+                error!(error = failure.message, hint = failure.hint, "the task failed");
+            }
+            worker.board.finish(id, outcome);
+            worker.observer.look_now();
+        };
+        self.tracker.spawn(run.instrument(span));
+    }
+
+    async fn carry_out(&self, id: TaskId, work: Option<Work>, cancel: &CancellationToken) -> Outcome {
+        let progress = |phase: &str, done, total| self.board.progress(id, phase, done, total);
+        progress("waiting", 0, None);
+        let _turn = tokio::select! {
+            turn = self.turn.acquire() => turn.expect("the semaphore is never closed"),
+            () = cancel.cancelled() => return cancelled(),
+        };
+        match work {
+            Some(Work::Capture(task)) => self.capture(task, cancel, &progress).await,
+            Some(Work::Restore(task)) => self.restore(task, cancel, &progress).await,
+            None => failed(&InvalidField::missing("task.work")),
+        }
+    }
+
+    async fn capture(
+        &self,
+        task: pb::CaptureTask,
+        cancel: &CancellationToken,
+        progress: crate::capture::Progress<'_>,
+    ) -> Outcome {
+        let key = task.backup.clone();
+        let request = match CaptureRequest::try_from(task) {
+            Ok(request) => request,
+            Err(error) => return failed(&error),
+        };
+        let tools = CaptureTools {
+            server: self.server.clone(),
+            store: self.store.clone(),
+            signer: self.certificate.signer(),
+            identity: self.identity.clone(),
+            rdb_file: self.rdb_file.clone(),
+        };
+        let captured = tokio::select! {
+            captured = capture(&tools, &request, progress) => captured,
+            () = cancel.cancelled() => {
+                info!("the capture was cancelled");
+                return cancelled();
+            }
+        };
+        match captured {
+            Ok(()) => Outcome::Captured(pb::CaptureDone { backup: key }),
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn restore(
+        &self,
+        task: pb::RestoreTask,
+        cancel: &CancellationToken,
+        progress: crate::capture::Progress<'_>,
+    ) -> Outcome {
+        let request = match RestoreRequest::open(task, &self.recipient_key) {
+            Ok(request) => request,
+            Err(error) => return failed(&RestoreFailed { state: TargetState::Untouched, error }),
+        };
+        let verifier = Arc::new(AuthorityVerifier { ca_pem: self.certificate.ca_pem() });
+        let tools = RestoreTools { server: self.server.clone(), store: self.store.clone(), verifier };
+        match restore(&tools, &request, clock::random(), cancel, progress).await {
+            Ok(restored) => Outcome::Restored(restored.to_message(&request.key)),
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+fn failed<E: Explain + 'static>(error: &E) -> Outcome {
+    Outcome::Failed(to_failure(error))
+}
+
+fn cancelled() -> Outcome {
+    failed(&RpcError::new(ErrorKind::Unavailable, "the task was cancelled; nothing was committed", None))
+}

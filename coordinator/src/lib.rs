@@ -1,1 +1,37 @@
 //! The coordinator: sessions, tasks, catalog, gRPC services and the command line `urtext`.
+//!
+//! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
+//! [`fleet`], [`histories`], [`learn`], [`reconcile`]); what it does ([`enrol`], [`sessions`], [`tasks`],
+//! [`capture`], [`objects`], [`verdict`], [`restoring`], [`following`]); how it is asked ([`rpc`],
+//! [`serve`], [`cli`]).
+//!
+//! It never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It does
+//! not hold the key that opens backups: that is the operator's.
+
+pub mod app;
+pub mod capture;
+pub mod catalog;
+pub mod cli;
+pub mod clock;
+pub mod directory;
+pub mod enrol;
+mod fault;
+pub mod fleet;
+pub mod following;
+pub mod histories;
+pub mod init;
+pub mod learn;
+pub mod objects;
+pub mod reconcile;
+pub mod restoring;
+mod rpc;
+pub mod serve;
+pub mod sessions;
+pub mod settings;
+pub mod shard;
+pub mod shown;
+pub mod tasks;
+pub mod verdict;
+pub mod verifier;
+
+pub use fault::Fault;

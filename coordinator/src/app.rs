@@ -1,0 +1,112 @@
+//! The coordinator as one value: what its services share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use urtext_identity::CertificateAuthority;
+use urtext_planner::Sample;
+use urtext_repository::{BackupKey, Repository};
+
+use crate::{
+    Fault,
+    catalog::Catalog,
+    clock::Clock,
+    directory::Directory,
+    fleet::Fleet,
+    histories::Histories,
+    objects::{OBJECTS_AT_ONCE, PutGate},
+    restoring::Plans,
+    settings::Settings,
+    shard::ShardKey,
+    tasks::{Task, Tasks},
+    verifier::AuthorityVerifier,
+};
+
+/// Everything behind the services. Each part has its own lock, none is held across a wait, and none is
+/// taken while another is held.
+#[derive(Debug)]
+pub struct App {
+    pub directory: Directory,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub authority: CertificateAuthority,
+    pub verifier: AuthorityVerifier,
+    pub repository: Repository,
+    pub catalog: Catalog,
+    pub fleet: Fleet,
+    pub histories: Histories,
+    pub tasks: Tasks,
+    pub plans: Plans,
+    pub puts: PutGate,
+    /// Places in memory for objects that are read.
+    pub gets: Arc<Semaphore>,
+    /// Backups that cannot be read now, each with the reason.
+    pub unreadable: Mutex<BTreeMap<BackupKey, String>>,
+    /// What was measured since it was last made durable.
+    pub unsaved: Mutex<Unsaved>,
+    /// Everything that runs beside the requests; waited for at the end.
+    pub background: TaskTracker,
+    /// Cancelled when the coordinator stops.
+    pub stop: CancellationToken,
+}
+
+/// Progress of the histories that is not in the catalog yet.
+#[derive(Debug, Default)]
+pub struct Unsaved {
+    pub heads: BTreeMap<(ShardKey, urtext_types::ReplicationId), urtext_planner::HeadSeen>,
+    pub samples: Vec<(ShardKey, Sample)>,
+}
+
+/// What an [`App`] is made from.
+#[derive(Debug)]
+pub struct Parts {
+    pub directory: Directory,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub authority: CertificateAuthority,
+    pub repository: Repository,
+    pub catalog: Catalog,
+}
+
+impl App {
+    /// Takes up where the last coordinator left off: from the catalog, then from the repository.
+    pub async fn start(parts: Parts) -> Result<Self, Fault> {
+        let Parts { directory, settings, clock, authority, repository, catalog } = parts;
+        let failed = |attempt: &str| Fault::while_doing::<crate::catalog::CatalogError>(attempt.to_owned());
+        let known = catalog.lineages().await.map_err(failed("start"))?;
+        let fleet = Fleet::default();
+        for enrolment in catalog.current_enrolments().await.map_err(failed("start"))? {
+            fleet.know(&enrolment.identity);
+        }
+        for last in catalog.observations().await.map_err(failed("start"))? {
+            fleet.recall(last);
+        }
+        let open = catalog.open_tasks().await.map_err(failed("start"))?;
+        let app = Self {
+            directory,
+            verifier: AuthorityVerifier::new(authority.certificate_pem()),
+            clock,
+            authority,
+            repository,
+            catalog,
+            fleet,
+            histories: Histories::recall(&known),
+            tasks: Tasks::recall(open.into_iter().map(|stored| Task::new(stored, None)).collect()),
+            plans: Plans::default(),
+            puts: PutGate::default(),
+            gets: Arc::new(Semaphore::new(OBJECTS_AT_ONCE)),
+            unreadable: Mutex::default(),
+            unsaved: Mutex::default(),
+            background: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            settings,
+        };
+        app.recall_records().await?;
+        app.reconcile(None).await?;
+        Ok(app)
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be said on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName};
+
+/// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
+///
+/// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 internal, 2 usage, 3 nothing
+/// found, 4 ambiguous lineage, 5 refused by a guard, 6 unavailable, 7 data integrity, 8 not allowed.
+#[derive(Debug, Parser)]
+#[command(name = "urtext", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// The directory that `urtext init` made, or a copy of its operator/ part.
+    #[arg(long, global = true, env = "URTEXT_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print one JSON value instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a coordinator's directory: authority, operator's key, settings, repository.
+    Init(Init),
+    /// Run the coordinator.
+    Serve,
+    /// Print a join token for the agent of one node.
+    Invite(Invite),
+    /// Show nodes, positions, lag and the last backup.
+    Status(OfDeployment),
+    /// List backups, the newest first.
+    Backups(OfDeployment),
+    /// Look at one backup.
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
+    /// Take a backup now.
+    Snapshot(Snapshot),
+    /// Say which copy is the one to restore, and why each other one is not.
+    Canonical(OfShard),
+    /// Draw the tree of histories.
+    Lineage(OfShard),
+    /// Decide which branch of a fork is the right one.
+    AcceptLineage(AcceptLineage),
+    /// Restore the canonical backup, or another one, to a node or to plain files.
+    Restore(Restore),
+    /// Look at the agents.
+    Agents {
+        #[command(subcommand)]
+        command: AgentsCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where agents and operators will connect.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub listen: std::net::SocketAddr,
+    /// Where backups are kept: a path or a file:// URL; DIR/repository unless given.
+    #[arg(long, value_name = "URL")]
+    pub repository: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Invite {
+    #[arg(long, value_name = "D")]
+    pub deployment: DeploymentName,
+    #[arg(long, value_name = "S")]
+    pub site: SiteName,
+    /// Unless given, the site's name and the next free number.
+    #[arg(long, value_name = "N")]
+    pub node: Option<NodeName>,
+    #[arg(long, value_name = "K", default_value_t)]
+    pub shard: ShardName,
+    /// How long the token may wait to be used.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct OfDeployment {
+    /// Only this deployment.
+    #[arg(value_name = "DEPLOYMENT")]
+    pub deployment: Option<DeploymentName>,
+}
+
+#[derive(Debug, Args)]
+pub struct OfShard {
+    #[arg(value_name = "DEPLOYMENT")]
+    pub deployment: DeploymentName,
+    /// Needed where the deployment has several.
+    #[arg(long, value_name = "K")]
+    pub shard: Option<ShardName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Show the manifest of one backup.
+    Show {
+        #[arg(value_name = "ID")]
+        id: BackupId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// List agents and their certificates.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct Snapshot {
+    #[command(flatten)]
+    pub of: OfShard,
+    /// From this node; unless given, from the most up to date one, a replica if there is one.
+    #[arg(long, value_name = "N")]
+    pub node: Option<NodeName>,
+    /// From a node at this site.
+    #[arg(long, value_name = "S")]
+    pub site: Option<SiteName>,
+    /// Not before the node has applied this offset.
+    #[arg(long, value_name = "OFFSET", value_parser = parse_offset)]
+    pub at_least: Option<Offset>,
+    /// Unless given, the agent chooses what does the server no harm.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub method: Option<Method>,
+    /// Even if the node's link to its master is down: the backup is marked as stale.
+    #[arg(long)]
+    pub allow_stale: bool,
+    /// Do not wait for the backup.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+fn parse_offset(text: &str) -> Result<Offset, String> {
+    text.parse()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// As a replica that wants only the RDB.
+    Replication,
+    /// BGSAVE, and the file that it makes.
+    File,
+}
+
+#[derive(Debug, Args)]
+pub struct AcceptLineage {
+    #[command(flatten)]
+    pub of: OfShard,
+    /// The history whose writes are the right ones: at least eight of its digits.
+    #[arg(value_name = "HISTORY")]
+    pub history: String,
+    /// Kept with the decision for ever.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true))]
+pub struct Restore {
+    #[command(flatten)]
+    pub of: OfShard,
+    /// Into the server of this node.
+    #[arg(long, value_name = "NODE", group = "target")]
+    pub to: Option<NodeName>,
+    /// As plain files into this directory; no server needed.
+    #[arg(long, value_name = "PATH", group = "target")]
+    pub to_dir: Option<PathBuf>,
+    /// This backup instead of the canonical one.
+    #[arg(long, value_name = "ID")]
+    pub backup: Option<BackupId>,
+    /// The age identity that opens the backup; DIR/operator/identity.txt unless given.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Replace the data that the target holds, after a safety backup of it.
+    #[arg(long, conflicts_with = "to_dir")]
+    pub overwrite: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Stop after the plan.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, expect: &str) {
+        let error = Cli::try_parse_from(line.split(' ')).expect_err("refused");
+        assert!(error.to_string().contains(expect), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        check_refused("urtext restore orders", "--to <NODE>|--to-dir <PATH>");
+        check_refused("urtext restore orders --to a --to-dir b", "cannot be used with");
+        check_refused("urtext restore orders --to-dir b --overwrite", "cannot be used with");
+        check_refused("urtext snapshot Orders", "not a valid name");
+        check_refused("urtext backup show 7", "not a valid id");
+        check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");
+    }
+
+    #[test]
+    fn flags_may_follow_the_command() {
+        let cli = Cli::try_parse_from(["urtext", "canonical", "orders", "--json", "--dir", "/x"]).expect("valid");
+        assert!(cli.json);
+        assert_eq!(cli.dir, Some(PathBuf::from("/x")));
+    }
+}

@@ -1,0 +1,88 @@
+//! `urtext backups`, `urtext backup show`
+
+use serde_json::value::RawValue;
+use urtext_proto::pb;
+use urtext_types::{BackupId, ByteCount, ErrorKind};
+
+use super::status::{ago, optional};
+use crate::{
+    Fault,
+    cli::{Context, Ended, Stop, args, client::refused, json, output::Table},
+    clock::Clock,
+};
+
+pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) -> Result<Ended, Stop> {
+    let client = context.connect().await?;
+    let request = pb::ListBackupsRequest { deployment: args.deployment.map(String::from) };
+    let pb::ListBackupsResponse { backups, unreadable } =
+        client.control().list_backups(request).await.map_err(refused)?.into_inner();
+    let backups: Vec<json::Backup> = json::all(backups)?;
+    let now = Clock::system().now();
+    let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "SIZE", "TAKEN", "REMARK"]);
+    for backup in &backups {
+        let remark = match (&backup.ineligible, &backup.stale) {
+            (Some(reason), _) => format!("cannot be restored: {reason}"),
+            (None, Some(reason)) => format!("stale: {reason}"),
+            (None, None) => String::new(),
+        };
+        table.row([
+            backup.id.clone(),
+            backup.node.clone(),
+            optional(backup.history.map(|history| history.short())),
+            optional(backup.offset),
+            backup.keys.to_string(),
+            ByteCount::new(backup.rdb_bytes).to_string(),
+            ago(backup.received_at, now),
+            remark,
+        ]);
+    }
+    if table.is_empty() {
+        context.output.note("there are no backups yet: `urtext snapshot` takes one")?;
+    } else {
+        context.output.text(table)?;
+    }
+    for line in &unreadable {
+        context.output.warning(line)?;
+    }
+    context.output.value(&json::Backups { backups, unreadable })?;
+    Ok(Ended::Well)
+}
+
+pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ended, Stop> {
+    let client = context.connect().await?;
+    let request = pb::GetBackupRequest { id: id.to_string() };
+    let pb::GetBackupResponse { summary, manifest_json, signed_by } =
+        client.control().get_backup(request).await.map_err(refused)?.into_inner();
+    let malformed = |error| Fault::new(ErrorKind::Internal, format!("the manifest is not JSON: {error}"));
+    let manifest: &RawValue = serde_json::from_slice(&manifest_json).map_err(malformed)?;
+    let backup: json::Backup = summary.unwrap_or_default().try_into()?;
+    let output = &context.output;
+    output.text(format_args!("backup       {}", backup.id))?;
+    output.text(format_args!(
+        "of           {} shard {}, node {} at {}",
+        backup.deployment, backup.shard, backup.node, backup.site
+    ))?;
+    match (backup.history, backup.offset) {
+        (Some(history), Some(offset)) => output.text(format_args!("position     {history}:{offset}"))?,
+        _ => output.text("position     not known: the server counted none")?,
+    }
+    output.text(format_args!(
+        "taken        {} by {} from {} {}",
+        backup.taken_at, backup.method, backup.engine, backup.server_version
+    ))?;
+    output.text(format_args!("received     {}", backup.received_at))?;
+    output.text(format_args!(
+        "holds        {} keys, {} as RDB, {} stored",
+        backup.keys,
+        ByteCount::new(backup.rdb_bytes),
+        ByteCount::new(backup.stored_bytes)
+    ))?;
+    output.text(format_args!("signed by    {signed_by}; the signature is good"))?;
+    if let Some(stale) = &backup.stale {
+        output.text(format_args!("stale        {stale}"))?;
+    }
+    let pretty: serde_json::Value = serde_json::from_str(manifest.get()).map_err(malformed)?;
+    output.text(format_args!("\n{pretty:#}"))?;
+    output.value(&json::ShownBackup { backup, signed_by, manifest })?;
+    Ok(Ended::Well)
+}

@@ -1,0 +1,13 @@
+//! One file for each verb.
+
+pub(super) mod agents;
+pub(super) mod backups;
+pub(super) mod canonical;
+pub(super) mod init;
+pub(super) mod invite;
+pub(super) mod lineage;
+pub(super) mod restore;
+pub(super) mod serve;
+pub(super) mod snapshot;
+pub(super) mod status;
+mod to_dir;

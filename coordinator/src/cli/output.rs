@@ -1,0 +1,212 @@
+//! What is printed, and where: data on stdout, everything else on stderr. Colour only on a terminal.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use urtext_proto::pb;
+use urtext_types::{ByteCount, Chain, Explain};
+
+/// The width that everything fits, whatever the terminal: people paste output into tickets.
+pub const WIDTH: usize = 100;
+
+/// The streams of one command.
+#[derive(Debug)]
+pub struct Output {
+    pub json: bool,
+}
+
+impl Output {
+    /// Text for people; dropped where JSON is asked for.
+    pub fn text(&self, text: impl Display) -> io::Result<()> {
+        if self.json { Ok(()) } else { writeln!(anstream::stdout().lock(), "{text}") }
+    }
+
+    /// The one JSON value of a command; dropped where text is asked for.
+    pub fn value(&self, value: &impl Serialize) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let text = serde_json::to_string(value).map_err(io::Error::other)?;
+        writeln!(io::stdout().lock(), "{text}")
+    }
+
+    /// A remark beside the data.
+    pub fn note(&self, text: impl Display) -> io::Result<()> {
+        writeln!(anstream::stderr().lock(), "{text}")
+    }
+
+    /// A remark that somebody should act on.
+    pub fn warning(&self, text: impl Display) -> io::Result<()> {
+        let yellow = anstyle::AnsiColor::Yellow.on_default().bold();
+        writeln!(anstream::stderr().lock(), "{yellow}warning{yellow:#}: {text}")
+    }
+}
+
+/// `error: sentence: its causes`, and below `hint: what to do`.
+pub fn print_error(error: &(impl Explain + 'static)) {
+    let mut stderr = anstream::stderr().lock();
+    // Nobody can be told that stderr is gone.
+    let _ = write_error(&mut stderr, error);
+}
+
+fn write_error(to: &mut impl Write, error: &(impl Explain + 'static)) -> io::Result<()> {
+    let (red, blue) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Cyan.on_default().bold());
+    writeln!(to, "{red}error{red:#}: {}", Chain(error))?;
+    match error.hint() {
+        Some(hint) => writeln!(to, "{blue}hint{blue:#}: {hint}"),
+        None => Ok(()),
+    }
+}
+
+/// Columns with a heading; the last one wraps, so that a row fits [`WIDTH`].
+#[derive(Debug)]
+pub struct Table {
+    heading: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new<const N: usize>(heading: [&'static str; N]) -> Self {
+        Self { heading: heading.to_vec(), rows: Vec::new() }
+    }
+
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        debug_assert_eq!(N, self.heading.len());
+        self.rows.push(cells.to_vec());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let last = self.heading.len() - 1;
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            cells.chain([self.heading[column].len()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..last).map(width).collect();
+        let indent: usize = widths.iter().map(|width| width + 2).sum();
+        // Names may be 63 characters long: then the last column keeps a readable rest, and rows are longer.
+        let room = WIDTH.saturating_sub(indent).max(24);
+        let bold = anstyle::Style::new().bold();
+        let mut lines = Vec::new();
+        let head: Vec<String> = self.heading.iter().map(|&text| text.to_owned()).collect();
+        for (index, row) in std::iter::once(&head).chain(&self.rows).enumerate() {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:width$}  "));
+            }
+            for (part, text) in wrap(&row[last], room).into_iter().enumerate() {
+                if part > 0 {
+                    lines.push(line);
+                    line = " ".repeat(indent);
+                }
+                line.push_str(&text);
+            }
+            let line_end = line.trim_end();
+            lines.push(if index == 0 { format!("{bold}{line_end}{bold:#}") } else { line_end.to_owned() });
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// `text` in lines of at most `width` characters, broken at spaces; a longer word has a line of its own.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("begins with one");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// A bar on a terminal; otherwise one line for each phase.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    phase: String,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::no_length();
+            let style = ProgressStyle::with_template("{spinner} {msg:12} {bytes} {binary_bytes_per_sec} {elapsed}");
+            bar.set_style(style.expect("the template is a constant"));
+            bar
+        });
+        Self { bar, phase: String::new() }
+    }
+
+    pub fn update(&mut self, progress: &pb::TaskPhase) -> io::Result<()> {
+        let pb::TaskPhase { phase, bytes_done, bytes_total } = progress;
+        if let Some(bar) = &self.bar {
+            if let Some(total) = bytes_total {
+                bar.set_length(*total);
+            }
+            bar.set_message(phase.clone());
+            bar.set_position(*bytes_done);
+        } else if self.phase != *phase {
+            match bytes_total {
+                Some(total) => writeln!(io::stderr().lock(), "{phase} ({})", ByteCount::new(*total))?,
+                None => writeln!(io::stderr().lock(), "{phase}")?,
+            }
+        }
+        self.phase.clone_from(phase);
+        Ok(())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use urtext_types::ErrorKind;
+
+    use super::*;
+    use crate::Fault;
+
+    #[test]
+    fn an_error_is_one_sentence_with_its_causes_and_a_hint() {
+        let cause = Fault::new(ErrorKind::Exhausted, "the disk is full").with_hint("make room");
+        let error = Fault::while_doing("ship part 3")(cause);
+        let mut printed = Vec::new();
+        write_error(&mut anstream::StripStream::new(&mut printed), &error).expect("a vector");
+        assert_eq!(
+            String::from_utf8(printed).expect("text"),
+            "error: ship part 3: the disk is full\nhint: make room\n"
+        );
+    }
+
+    #[test]
+    fn tables_fit_and_wrap_in_the_last_column() {
+        let mut table = Table::new(["ID", "REASON"]);
+        table.row(["01K".to_owned(), "lacks ".repeat(30).trim_end().to_owned()]);
+        table.row(["02".to_owned(), "none".to_owned()]);
+        let printed = anstream::adapter::strip_str(&table.to_string()).to_string();
+        assert!(printed.lines().all(|line| line.chars().count() <= WIDTH), "{printed}");
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines[0], "ID   REASON");
+        assert!(lines[2].starts_with("     lacks"), "{printed}");
+        assert_eq!(lines.last(), Some(&"02   none"));
+    }
+}

@@ -1,0 +1,204 @@
+//! The repository for those who reach it only through the coordinator.
+//!
+//! An object is held in memory while it arrives, because its digest must be right before it is put; so the
+//! number of them is bounded ([`OBJECTS_AT_ONCE`]), and further agents wait. A manifest is the commit: it is
+//! verified, put, indexed and announced, in this order; whatever comes between two of these steps, the next
+//! look at the repository brings the rest about.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{info, warn};
+use urtext_identity::AgentIdentity;
+use urtext_repository::{
+    BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Sha256Digest, SignedManifest,
+};
+use urtext_types::{ByteCount, Chain, ErrorKind};
+
+use crate::{
+    Fault,
+    app::App,
+    shard::NodeKey,
+    tasks::{Outcome, Task},
+};
+
+/// Three objects of 17 MiB, each perhaps twice while it goes to the disk, keep the coordinator below
+/// 128 MiB; on one disk more would not be faster.
+pub const OBJECTS_AT_ONCE: usize = 3;
+
+/// An agent that sends nothing for so long gives up its place.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Places in memory for objects.
+#[derive(Debug)]
+pub struct PutGate(Semaphore);
+
+impl Default for PutGate {
+    fn default() -> Self {
+        Self(Semaphore::new(OBJECTS_AT_ONCE))
+    }
+}
+
+impl PutGate {
+    /// Waits for a place.
+    pub async fn enter(&self) -> SemaphorePermit<'_> {
+        self.0.acquire().await.expect("the gate is never closed")
+    }
+}
+
+/// What an agent announced before it sends an object.
+#[derive(Debug)]
+pub struct Announced {
+    pub name: ObjectName,
+    location: Location,
+    pub size: usize,
+    sha256: Sha256Digest,
+}
+
+impl App {
+    /// Whether that agent may put this object now.
+    pub async fn announce(
+        &self,
+        agent: &AgentIdentity,
+        name: &str,
+        size: u64,
+        sha256: &[u8],
+    ) -> Result<Announced, Fault> {
+        let usage = |message: String| Fault::new(ErrorKind::Usage, message);
+        let name: ObjectName = name.parse().map_err(Fault::while_doing("put an object"))?;
+        let denied = |why: String| {
+            Fault::new(ErrorKind::Denied, format!("agent {agent} may not write {name}: {why}"))
+                .with_hint("an agent writes only the backup that it was asked to take")
+        };
+        let location = Location::parse(&name).ok_or_else(|| denied("it is no part of a backup".to_owned()))?;
+        let (Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key)) = &location else {
+            return Err(denied("it is no part of a backup".to_owned()));
+        };
+        self.may_write(agent, key).await?.map_err(denied)?;
+        if size > MAX_OBJECT_BYTES as u64 {
+            let (size, limit) = (ByteCount::new(size), ByteCount::new(MAX_OBJECT_BYTES as u64));
+            return Err(usage(format!("{name} has {size}; an object may have {limit}")));
+        }
+        let sha256: [u8; 32] =
+            sha256.try_into().map_err(|_| usage(format!("the SHA-256 of {name} has {} bytes", sha256.len())))?;
+        Ok(Announced { name, location, size: size as usize, sha256: Sha256Digest::from_bytes(sha256) })
+    }
+
+    /// `Err` with the reason if not.
+    async fn may_write(&self, agent: &AgentIdentity, key: &BackupKey) -> Result<Result<(), String>, Fault> {
+        if let Some(task) = self.tasks.capture(agent, key) {
+            return Ok(match task.state().outcome {
+                Some(Outcome::Failed(_)) => Err("that snapshot was given up".to_owned()),
+                // Committed already: an answer got lost, and the same bytes come again.
+                Some(_) | None => Ok(()),
+            });
+        }
+        // The same after a restart of the coordinator: nothing but the same bytes is accepted then.
+        let committed = self.catalog.backup(key.id).await.map_err(Fault::while_doing("look up a backup"))?;
+        Ok(match committed {
+            Some(entry) if entry.key() == *key && entry.node == agent.node => Ok(()),
+            Some(_) | None => Err("it was not asked for that backup".to_owned()),
+        })
+    }
+
+    /// Puts an object that arrived whole. Says whether it was there already.
+    pub async fn put(&self, agent: &AgentIdentity, announced: Announced, bytes: Bytes) -> Result<PutOutcome, Fault> {
+        let Announced { name, location, size: _, sha256 } = announced;
+        let hashed = bytes.clone();
+        let found = tokio::task::spawn_blocking(move || Sha256Digest::of(&hashed)).await;
+        let found = found.map_err(|error| Fault::new(ErrorKind::Internal, format!("hash an object: {error}")))?;
+        if found != sha256 {
+            let message = format!("{name} arrived damaged: its SHA-256 is {found} and should be {sha256}");
+            return Err(Fault::new(ErrorKind::Unavailable, message));
+        }
+        let Location::Manifest(key) = location else {
+            return self.repository.store().put_new(&name, bytes).await.map_err(Fault::while_doing("store an object"));
+        };
+        self.commit(agent, &key, bytes).await
+    }
+
+    /// Verifies a manifest, puts it, and lists the backup.
+    async fn commit(&self, agent: &AgentIdentity, key: &BackupKey, bytes: Bytes) -> Result<PutOutcome, Fault> {
+        let refused = || format!("commit backup {}", key.id);
+        let manifest = SignedManifest::parse(key, &bytes)
+            .and_then(|signed| signed.verify(&self.verifier))
+            .map_err(Fault::while_doing(refused()))?;
+        if manifest.node != agent.node || manifest.site != agent.site {
+            let message = format!(
+                "{}: agent {agent} may not commit a backup of node {} at site {}",
+                refused(),
+                manifest.node,
+                manifest.site
+            );
+            return Err(Fault::new(ErrorKind::Denied, message));
+        }
+        self.check_objects(key, &manifest).await?;
+        let known = self.catalog.backup(key.id).await.map_err(Fault::while_doing(refused()))?;
+        let outcome =
+            self.repository.store().put_new(&key.manifest(), bytes).await.map_err(Fault::while_doing(refused()))?;
+        // From here on the backup is committed, whatever becomes of the rest.
+        let skew_ms = self.fleet.node(&NodeKey::of(agent)).and_then(|node| node.session?.clock_skew_ms);
+        let entry = match known {
+            Some(entry) => entry,
+            None => self.index(&manifest, self.clock.now(), skew_ms).await?,
+        };
+        if let Some(task) = self.tasks.capture(agent, key) {
+            self.end_task(&task, Outcome::Committed(Box::new(entry))).await;
+        }
+        info!(backup = %key.id, %agent, position = ?manifest.position, "committed a backup");
+        Ok(outcome)
+    }
+
+    /// Every object that the manifest names must be there in its size before the backup is listed.
+    async fn check_objects(&self, key: &BackupKey, manifest: &Manifest) -> Result<(), Fault> {
+        use futures::TryStreamExt;
+        let mut listed = self.repository.store().list(&key.prefix());
+        let mut sizes = std::collections::BTreeMap::new();
+        while let Some(object) = listed.try_next().await.map_err(Fault::while_doing("list a backup's objects"))? {
+            sizes.insert(object.name.as_str().to_owned(), object.size);
+        }
+        for object in manifest.parts.iter().chain(&manifest.settings.object) {
+            let name = format!("{key}/{}", object.name);
+            if sizes.get(&name) != Some(&object.stored_bytes) {
+                let message = format!("commit backup {}: {name} is not there in its full size", key.id);
+                return Err(Fault::new(ErrorKind::Integrity, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records how a task ended, and tells who waits for it.
+    pub async fn end_task(&self, task: &Task, outcome: Outcome) {
+        let failure = if let Outcome::Failed(failure) = &outcome { Some(failure.clone()) } else { None };
+        if let Some(failure) = &failure {
+            warn!(task = %task.stored.id, agent = %task.stored.agent, error = %failure, "a task failed");
+        }
+        if self.tasks.end(task.stored.id, outcome)
+            && let Err(error) = self.catalog.end_task(task.stored.id, self.clock.now(), failure.as_ref()).await
+        {
+            warn!(task = %task.stored.id, error = %Chain(&error), "could not record the end of a task");
+        }
+    }
+
+    /// The object, for an agent that restores it.
+    pub async fn get_for_agent(&self, agent: &AgentIdentity, name: &str) -> Result<Bytes, Fault> {
+        let name: ObjectName = name.parse().map_err(Fault::while_doing("read an object"))?;
+        let may_read = match Location::parse(&name) {
+            Some(Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key)) => {
+                self.tasks.may_read(agent, &key)
+            }
+            Some(Location::Repository | Location::Record { .. }) | None => false,
+        };
+        if !may_read {
+            return Err(Fault::new(ErrorKind::Denied, format!("agent {agent} may not read {name}"))
+                .with_hint("an agent reads only the backup that it was asked to restore"));
+        }
+        self.get(&name).await
+    }
+
+    /// The object, for somebody who may read everything.
+    pub async fn get(&self, name: &ObjectName) -> Result<Bytes, Fault> {
+        self.repository.store().get(name).await.map_err(Fault::while_doing("read an object"))
+    }
+}

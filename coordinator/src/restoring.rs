@@ -1,0 +1,384 @@
+//! `urtext restore`: a plan that can be read before anything happens, then its execution, exactly.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tracing::info;
+use urtext_identity::AgentIdentity;
+use urtext_planner::Verdict;
+use urtext_proto::{RpcError, pb};
+use urtext_rdb::{RdbHeader, ServerVersion, loadable_by};
+use urtext_repository::{BackupReader, Manifest, RecordBody};
+use urtext_types::{
+    BackupId, Engine, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position, Role,
+    Timestamp,
+};
+
+use crate::{
+    Fault,
+    app::App,
+    capture::wrong_result,
+    catalog::{BackupEntry, TaskWork},
+    clock::entropy,
+    fleet::Node,
+    shard::ShardKey,
+    tasks::{Outcome, Task},
+    verdict::Judgement,
+};
+
+/// A person reads a plan and says yes; after this long the world is another one.
+const PLAN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Plans that wait for somebody to say yes.
+const PLANS_REMEMBERED: usize = 100;
+
+/// A restore as it will be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub id: String,
+    pub made_at: Timestamp,
+    pub shard: ShardKey,
+    pub backup: BackupEntry,
+    /// The copy's keys per database: what the target must hold in the end.
+    pub expected: BTreeMap<u32, Keyspace>,
+    /// `None` for plain files, which the operator's own machine writes.
+    pub target: Option<Target>,
+    pub steps: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// The server that is restored to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub agent: AgentIdentity,
+    /// To seal the repository's identity to.
+    pub recipient: String,
+    pub boot_id: String,
+    /// The run of the server that the plan was made for.
+    pub run_id: String,
+    /// The keys that it held then. More than none of them mean a safety backup first.
+    pub keys: u64,
+    pub overwrite: bool,
+}
+
+/// Plans that were printed and not carried out yet.
+#[derive(Debug, Default)]
+pub struct Plans(Mutex<HashMap<String, Plan>>);
+
+impl Plans {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Plan>> {
+        self.0.lock().expect("nothing panics while it holds the plans")
+    }
+
+    fn add(&self, plan: Plan, now: Timestamp) {
+        let mut plans = self.lock();
+        plans.retain(|_, plan| now.since(plan.made_at) <= PLAN_LIFETIME);
+        if plans.len() >= PLANS_REMEMBERED
+            && let Some(oldest) = plans.values().min_by_key(|plan| plan.made_at).map(|plan| plan.id.clone())
+        {
+            plans.remove(&oldest);
+        }
+        plans.insert(plan.id.clone(), plan);
+    }
+
+    /// Takes a plan out, so that it is carried out once.
+    pub fn take(&self, id: &str, now: Timestamp) -> Result<Plan, Fault> {
+        let plan = self.lock().remove(id).filter(|plan| now.since(plan.made_at) <= PLAN_LIFETIME);
+        plan.ok_or_else(|| {
+            Fault::new(ErrorKind::Refused, "this plan has expired, or was carried out already")
+                .with_hint("make a new one: run `urtext restore` again")
+        })
+    }
+}
+
+impl App {
+    /// Resolves what to restore, checks every guard, and remembers the plan. Changes nothing.
+    pub async fn plan_restore(
+        &self,
+        shard: &ShardKey,
+        backup: Option<BackupId>,
+        to_node: Option<&NodeName>,
+        overwrite: bool,
+    ) -> Result<Plan, Fault> {
+        let target = to_node.map(|name| self.target_node(shard, name)).transpose()?;
+        let prefer_site = target.as_ref().map(|node| node.identity.site.clone());
+        let judgement = self.judge(shard, prefer_site).await?;
+        let mut warnings = Vec::new();
+        let entry = match backup {
+            Some(id) => named_backup(&judgement, id, &mut warnings)?,
+            None => canonical_backup(&judgement)?,
+        };
+        let reader = self.open_backup(&entry).await?;
+        let now = self.clock.now();
+        let target = match &target {
+            None => None,
+            Some(node) => Some(self.check_target(node, reader.manifest(), overwrite, now, &mut warnings)?),
+        };
+        if let Some(stale) = &entry.stale {
+            warnings.push(format!("the backup was known to be old when it was taken: {stale}"));
+        }
+        let plan = Plan {
+            id: hex::encode(entropy::<16>()),
+            made_at: now,
+            shard: shard.clone(),
+            expected: reader.manifest().contents.databases.clone(),
+            steps: steps(&entry, target.as_ref()),
+            backup: entry,
+            target,
+            warnings,
+        };
+        self.plans.add(plan.clone(), now);
+        Ok(plan)
+    }
+
+    fn target_node(&self, shard: &ShardKey, name: &NodeName) -> Result<Node, Fault> {
+        let nodes = self.fleet.nodes(Some(&shard.deployment));
+        nodes.into_iter().find(|node| node.identity.node == *name).ok_or_else(|| self.unknown_node(shard, name))
+    }
+
+    /// The manifest, read and verified now.
+    async fn open_backup(&self, entry: &BackupEntry) -> Result<BackupReader, Fault> {
+        self.repository
+            .read_backup(entry.key(), &self.verifier)
+            .await
+            .map_err(Fault::while_doing(format!("open backup {}", entry.id)))
+    }
+
+    /// Everything that speaks against restoring to this node, the hardest first.
+    fn check_target(
+        &self,
+        node: &Node,
+        manifest: &Manifest,
+        overwrite: bool,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Target, Fault> {
+        let name = &node.identity.node;
+        let session = self.session_of(node, now)?;
+        if let Some(trouble) = &node.trouble {
+            let error = RpcError::from(trouble.clone());
+            return Err(Fault::while_doing(format!("restore to {name}: its server is in trouble"))(error));
+        }
+        let Some(seen) = node.fresh(now) else {
+            let message = format!("restore to {name}: its server has not been seen just now");
+            return Err(Fault::new(ErrorKind::Unavailable, message).with_hint("try again in some seconds"));
+        };
+        let observation = &seen.observation;
+        check_loadable(manifest, observation)
+            .map_err(|fault| Fault::while_doing(format!("restore to {name}"))(fault))?;
+        let keys = observation.keys();
+        if keys > 0 && !overwrite {
+            let message = format!("restore to {name}: its server holds {keys} keys");
+            return Err(Fault::new(ErrorKind::Refused, message)
+                .with_hint("--overwrite replaces them, after a safety backup of what is there now"));
+        }
+        warnings.extend(target_warnings(name, observation, &manifest.server.run_id));
+        Ok(Target {
+            agent: node.identity.clone(),
+            recipient: session.recipient.clone(),
+            boot_id: session.boot_id.clone(),
+            run_id: observation.server.run_id.clone(),
+            keys,
+            overwrite,
+        })
+    }
+
+    /// Whether the target still is what the plan was made for.
+    pub fn check_plan(&self, target: &Target) -> Result<(), Fault> {
+        let moved_on = |what: String| {
+            Fault::new(ErrorKind::Refused, format!("the plan is out of date: {what}"))
+                .with_hint("nothing was changed; make a new plan: run `urtext restore` again")
+        };
+        let now = self.clock.now();
+        let node = self.fleet.node(&crate::shard::NodeKey::of(&target.agent));
+        let node = node.ok_or_else(|| moved_on(format!("node {} is gone", target.agent.node)))?;
+        let session = self.session_of(&node, now)?;
+        if session.boot_id != target.boot_id || session.recipient != target.recipient {
+            return Err(moved_on(format!("the agent of {} has been restarted", target.agent.node)));
+        }
+        let Some(seen) = node.fresh(now) else {
+            return Err(moved_on(format!("the server of {} does not answer", target.agent.node)));
+        };
+        if seen.observation.server.run_id != target.run_id {
+            return Err(moved_on(format!("the server of {} has been restarted", target.agent.node)));
+        }
+        let keys = seen.observation.keys();
+        if target.keys == 0 && keys > 0 {
+            return Err(moved_on(format!("the server of {} holds {keys} keys now", target.agent.node)));
+        }
+        Ok(())
+    }
+
+    /// Gives the agent beside the target the task to restore.
+    pub async fn give_restore(
+        &self,
+        plan: &Plan,
+        target: &Target,
+        sealed_identity: bytes::Bytes,
+        by: &str,
+    ) -> Result<Task, Fault> {
+        let BackupEntry { deployment, shard, id, .. } = &plan.backup;
+        let action = if target.keys > 0 { "restore over data" } else { "restore" };
+        let body = RecordBody::Audit {
+            action: action.to_owned(),
+            subject: format!("backup {id} to node {}", target.agent.node),
+        };
+        self.put_record(&plan.shard, by, None, body).await?;
+        let work =
+            TaskWork::Restore { deployment: deployment.clone(), shard: shard.clone(), backup: *id, by: by.to_owned() };
+        let message = pb::RestoreTask {
+            backup: Some(pb::BackupKey {
+                deployment: deployment.to_string(),
+                shard: shard.to_string(),
+                id: id.to_string(),
+            }),
+            sealed_identity,
+            overwrite: target.overwrite,
+            planned_target_keys: target.keys,
+        };
+        info!(backup = %id, agent = %target.agent, %by, "asked for a restore");
+        self.give(&target.agent, work, pb::task::Work::Restore(message)).await
+    }
+
+    /// A restore is done: the target's new history is a child of what was restored.
+    pub async fn restored(&self, task: &Task, done: pb::RestoreDone) -> Result<Outcome, Fault> {
+        let TaskWork::Restore { backup, by, .. } = &task.stored.work else {
+            return Ok(Outcome::Failed(wrong_result(task)));
+        };
+        let restored = done.restored.clone().map(Position::try_from).transpose()?;
+        let shard = ShardKey::of(&task.stored.agent);
+        if let Some(parent) = restored
+            && !done.new_history.is_empty()
+        {
+            let child = urtext_proto::model::replication_id("restored.new_history", &done.new_history)?;
+            if child != parent.history {
+                let edge = ForkEdge { child, parent, evidence: Evidence::Restore };
+                let learned = self.histories.with(&shard, |known| known.learn_edge(edge));
+                self.keep(&shard, learned).await;
+            }
+        }
+        let at = restored.map_or("no known position".to_owned(), |at| at.to_string());
+        let body = RecordBody::Audit {
+            action: "restored".to_owned(),
+            subject: format!("backup {backup} to node {}, at {at}", task.stored.agent.node),
+        };
+        self.put_record(&shard, by, None, body).await?;
+        Ok(Outcome::Restored(Box::new(done)))
+    }
+}
+
+fn named_backup(judgement: &Judgement, id: BackupId, warnings: &mut Vec<String>) -> Result<BackupEntry, Fault> {
+    let shard = &judgement.shard;
+    let Some(entry) = judgement.backups.iter().find(|entry| entry.id == id) else {
+        return Err(Fault::new(ErrorKind::NotFound, format!("{shard} has no backup {id}"))
+            .with_hint(format!("`urtext backups {}` lists them", shard.deployment)));
+    };
+    if let Some(reason) = &entry.damaged {
+        return Err(Fault::new(ErrorKind::Integrity, format!("backup {id} cannot be restored: {reason}"))
+            .with_hint(format!("`urtext canonical {}` names one that can", shard.deployment)));
+    }
+    if judgement.canonical().map(|canonical| canonical.id) != Some(id) {
+        let judged = judgement.selection.candidates.iter();
+        let reason = judged
+            .filter(|judged| judgement.entry_of(judged.candidate).is_some_and(|entry| entry.id == id))
+            .map(|judged| judged.reason.clone())
+            .next();
+        warnings.push(format!("this is not the canonical backup. {}", reason.unwrap_or_default()).trim().to_owned());
+    }
+    Ok(entry.clone())
+}
+
+fn canonical_backup(judgement: &Judgement) -> Result<BackupEntry, Fault> {
+    if let Some(entry) = judgement.canonical() {
+        return Ok(entry.clone());
+    }
+    let deployment = &judgement.shard.deployment;
+    let explanation = judgement.selection.explanation.join(" ");
+    match judgement.selection.verdict {
+        Verdict::Ambiguous => Err(Fault::new(
+            ErrorKind::Ambiguous,
+            format!("which backup of {} is the right one is not decided. {explanation}", judgement.shard),
+        )
+        .with_hint(format!(
+            "`urtext canonical {deployment}` shows the branches; `urtext accept-lineage {deployment} HISTORY --reason …` \
+             decides, or --backup names one"
+        ))),
+        Verdict::Canonical | Verdict::None => Err(Fault::new(
+            ErrorKind::NotFound,
+            format!("{} has no backup that could be restored. {explanation}", judgement.shard),
+        )
+        .with_hint(format!("`urtext backups {deployment}` lists what there is"))),
+    }
+}
+
+fn check_loadable(manifest: &Manifest, target: &NodeObservation) -> Result<(), Fault> {
+    let Some(server) = ServerVersion::parse(target.server.engine, &target.server.version) else {
+        let message = format!("its version {:?} is not one that is known", target.server.version);
+        return Err(Fault::new(ErrorKind::Refused, message));
+    };
+    let header = RdbHeader { engine: manifest.rdb.magic, version: manifest.rdb.version };
+    loadable_by(header, [], server).map_err(|error| {
+        let fault = Fault::new(error.kind(), error.to_string());
+        match error.hint() {
+            Some(hint) => fault.with_hint(hint),
+            None => fault,
+        }
+    })
+}
+
+fn target_warnings(name: &NodeName, target: &NodeObservation, origin_run: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match &target.replication.role {
+        Role::Master { replicas } if !replicas.is_empty() => warnings.push(format!(
+            "{name} has {} replicas: they lose their data as well and follow the restored one",
+            replicas.len()
+        )),
+        Role::Master { .. } => {}
+        Role::Replica { master, .. } => warnings.push(format!(
+            "{name} is a replica of {master}: it becomes a master of its own; whatever manages the replication \
+             (Sentinel, a controller) may turn it back"
+        )),
+    }
+    if target.server.cluster_enabled {
+        warnings.push(format!("{name} runs in cluster mode: only this shard is restored"));
+    }
+    if target.persistence.aof_enabled {
+        warnings.push(format!("{name} writes an append-only file, which is rewritten after the restore"));
+    }
+    if target.server.run_id == origin_run && !origin_run.is_empty() {
+        warnings.push(format!("{name} is the very server that the backup was taken from, still running"));
+    }
+    warnings
+}
+
+fn steps(backup: &BackupEntry, target: Option<&Target>) -> Vec<String> {
+    let what = format!("backup {} of node {} (site {})", backup.id, backup.node, backup.site);
+    let position = backup.position.map_or(String::new(), |at| format!(", at {}:{}", at.history.short(), at.offset));
+    let engine = match backup.engine {
+        Engine::Redis => "Redis",
+        Engine::Valkey => "Valkey",
+    };
+    let size = urtext_types::ByteCount::new(backup.rdb_bytes);
+    let Some(Target { agent, keys, .. }) = target else {
+        return vec![
+            format!("Fetch {what}{position}, {size}, and verify its signature and every hash."),
+            "Decrypt it here and write dump.rdb.".to_owned(),
+            format!("Parse it completely: {} keys as written by {engine} {}.", backup.keys, backup.server_version),
+        ];
+    };
+    let mut steps = Vec::new();
+    if *keys > 0 {
+        steps.push(format!("Take a safety backup of {} as it is now ({keys} keys).", agent.node));
+    }
+    steps.push(format!("Fetch {what}{position}, and verify every hash on the host of {}.", agent.node));
+    steps.push(format!(
+        "Replace the data set of {} by replication: {} keys, {size}, as written by {engine} {}.",
+        agent.node, backup.keys, backup.server_version
+    ));
+    steps.push(format!("Promote {}, so that it goes on under a history of its own.", agent.node));
+    steps.push("Compare the keys of every database and the position with the backup's.".to_owned());
+    steps
+}

@@ -1,0 +1,130 @@
+//! The lists: status, backups, agents.
+
+use urtext_identity::CertificateSerial;
+use urtext_proto::pb;
+use urtext_types::DeploymentName;
+
+use super::messages::{node_status, summary_in, verdict};
+use crate::{
+    Fault,
+    app::App,
+    fleet::SKEW_WORTH_REPORTING,
+    shard::{NodeKey, ShardKey},
+};
+
+pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Result<pb::StatusResponse, Fault> {
+    let mut warnings = app.warnings();
+    // A repository that does not answer is what status is there to show.
+    if let Err(fault) = app.reconcile(deployment.as_ref()).await {
+        warnings.push(urtext_types::Chain(&fault).to_string());
+    }
+    let shards = match &deployment {
+        Some(name) => {
+            let shards = app.shards(Some(name));
+            if shards.is_empty() {
+                app.shard(name, None)?;
+            }
+            shards
+        }
+        None => app.shards(None),
+    };
+    warnings.extend(unreadable(app, deployment.as_ref()));
+    let mut messages = Vec::new();
+    for shard in &shards {
+        messages.push(shard_status(app, shard).await?);
+    }
+    Ok(pb::StatusResponse { now_ms: app.clock.now().as_millis(), shards: messages, warnings })
+}
+
+async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fault> {
+    let judgement = app.judge_known(shard, None).await?;
+    let now = judgement.view.now;
+    let nodes = app.fleet.shard(shard);
+    let mut findings = app.histories.of(shard).findings;
+    for node in &nodes {
+        if let Some(skew) = node.live_session(now).and_then(|session| session.clock_skew_ms)
+            && skew.abs() > SKEW_WORTH_REPORTING
+        {
+            let direction = if skew > 0 { "ahead of" } else { "behind" };
+            findings.push(format!(
+                "the clock of node {} is {:.1} s {direction} the coordinator's; times are corrected by that",
+                node.identity.node,
+                skew.abs() as f64 / 1000.0
+            ));
+        }
+    }
+    Ok(pb::ShardStatus {
+        deployment: shard.deployment.to_string(),
+        shard: shard.shard.to_string(),
+        nodes: nodes
+            .iter()
+            .map(|node| {
+                let tasks = app.tasks.open_for(&NodeKey::of(&node.identity));
+                node_status(node, &tasks, judgement.lag(node), now)
+            })
+            .collect(),
+        last_backup: judgement
+            .backups
+            .iter()
+            .filter(|entry| entry.damaged.is_none())
+            .max_by_key(|entry| (entry.received_at, entry.id))
+            .map(|entry| summary_in(&judgement, entry)),
+        canonical_id: judgement.canonical().map(|entry| entry.id.to_string()),
+        verdict: verdict(judgement.selection.verdict),
+        data_loss_window_ms: judgement.data_loss_window().map(|window| window.as_millis() as u64),
+        findings,
+        data_loss_window_target_ms: app.settings.policy(&shard.deployment).data_loss_window.as_millis() as u64,
+    })
+}
+
+pub(super) async fn backups(app: &App, deployment: Option<DeploymentName>) -> Result<pb::ListBackupsResponse, Fault> {
+    if let Some(name) = &deployment
+        && app.shards(Some(name)).is_empty()
+    {
+        app.shard(name, None)?;
+    }
+    app.reconcile(deployment.as_ref()).await?;
+    let mut backups = Vec::new();
+    for shard in app.shards(deployment.as_ref()) {
+        let judgement = app.judge_known(&shard, None).await?;
+        backups.extend(judgement.backups.iter().map(|entry| (entry.id, summary_in(&judgement, entry))));
+    }
+    backups.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+    Ok(pb::ListBackupsResponse {
+        backups: backups.into_iter().map(|(_, summary)| summary).collect(),
+        unreadable: unreadable(app, deployment.as_ref()),
+    })
+}
+
+fn unreadable(app: &App, deployment: Option<&DeploymentName>) -> Vec<String> {
+    let unreadable = app.unreadable.lock().expect("nothing panics while it holds the unreadable");
+    let wanted = unreadable.iter().filter(|(key, _)| deployment.is_none_or(|name| key.deployment == *name));
+    wanted.map(|(key, reason)| format!("backup {}: {reason}", key.id)).collect()
+}
+
+pub(super) async fn agents(app: &App) -> Result<pb::ListAgentsResponse, Fault> {
+    let now = app.clock.now();
+    let enrolments =
+        app.catalog.current_enrolments().await.map_err(Fault::while_doing("list the agents' certificates"))?;
+    let agents = app.fleet.nodes(None).into_iter().map(|node| {
+        let session = node.live_session(now);
+        // The one in use, else the newest.
+        let in_use = |serial: &CertificateSerial| session.is_some_and(|session| session.serial == *serial);
+        let own = || enrolments.iter().filter(|one| NodeKey::of(&one.identity) == NodeKey::of(&node.identity));
+        let enrolment = own().find(|one| in_use(&one.serial)).or_else(|| own().next_back());
+        pb::AgentSummary {
+            deployment: node.identity.deployment.to_string(),
+            shard: node.identity.shard.to_string(),
+            site: node.identity.site.to_string(),
+            node: node.identity.node.to_string(),
+            serial: enrolment.map(|one| one.serial.to_string()).unwrap_or_default(),
+            connected: session.is_some(),
+            enrolled_at_ms: enrolment.map(|one| one.enrolled_at.as_millis()),
+            last_seen_ms: node.last_seen.map(|at| at.as_millis()),
+            certificate_expires_at_ms: enrolment.map(|one| one.not_after.as_millis()),
+            version: session.map(|session| session.agent_version.clone()).unwrap_or_default(),
+            server_address: session.map(|session| session.server_address.clone()).unwrap_or_default(),
+        }
+    });
+    Ok(pb::ListAgentsResponse { agents: agents.collect() })
+}

@@ -1,0 +1,304 @@
+//! `urtext.toml`: parsed once, into types. Unknown keys are errors that name key and file.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use thiserror::Error;
+use urtext_types::{DeploymentName, ErrorKind, Explain};
+
+/// The annotated example, from which `init` makes the real one.
+pub const EXAMPLE: &str = include_str!("urtext.example.toml");
+
+/// Everything that an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    /// `host:port`, at least one.
+    pub advertise: Vec<String>,
+    /// The repository's directory.
+    pub repository: PathBuf,
+    pub observe_every: Duration,
+    default_policy: DeploymentPolicy,
+    policies: BTreeMap<DeploymentName, DeploymentPolicy>,
+}
+
+/// What holds for one deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentPolicy {
+    pub on_fork: OnFork,
+    pub max_link_down: Duration,
+    /// The target, not the measurement.
+    pub data_loss_window: Duration,
+}
+
+/// Who decides between the branches of a fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFork {
+    Refuse,
+    FollowMaster,
+}
+
+/// A settings file that cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    #[error("read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{key} in {}: {problem}", path.display())]
+    Invalid { path: PathBuf, key: String, problem: String },
+}
+
+impl Explain for SettingsError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => Some("point --dir at the directory that `urtext init` made".to_owned()),
+            Self::Invalid { .. } => None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `path`; relative paths in it are relative to it.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        let text = fs::read_to_string(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// The settings in `text`, which was read from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let invalid = |key: String, problem: String| SettingsError::Invalid { path: path.to_owned(), key, problem };
+        let file: File = serde_path_to_error::deserialize(
+            toml::Deserializer::parse(text).map_err(|error| invalid("the text".to_owned(), one_line(&error)))?,
+        )
+        .map_err(|error| invalid(key_of(&error), one_line(error.inner())))?;
+        let File {
+            listen,
+            advertise,
+            repository,
+            observe_every,
+            on_fork,
+            max_link_down,
+            data_loss_window,
+            deployments,
+        } = file;
+
+        if listen.port() == 0 {
+            return Err(invalid("listen".to_owned(), "the port must not be 0: agents have to know it".to_owned()));
+        }
+        if advertise.is_empty() {
+            return Err(invalid("advertise".to_owned(), "name at least one host:port".to_owned()));
+        }
+        for endpoint in &advertise {
+            split_endpoint(endpoint).map_err(|problem| invalid("advertise".to_owned(), problem))?;
+        }
+        let repository = repository_path(&repository).map_err(|problem| invalid("repository".to_owned(), problem))?;
+        let observe_every = observe_every.map_or(Ok(Duration::from_secs(1)), |text| {
+            duration(&text).map_err(|problem| invalid("observe_every".to_owned(), problem))
+        })?;
+        if !(Duration::from_millis(100)..=Duration::from_secs(3)).contains(&observe_every) {
+            // Above that, a healthy agent would be taken for a silent one (`fleet::SILENT_AFTER`).
+            return Err(invalid("observe_every".to_owned(), "must lie between 100ms and 3s".to_owned()));
+        }
+
+        let built_in = DeploymentPolicy {
+            on_fork: OnFork::Refuse,
+            max_link_down: Duration::from_secs(30),
+            data_loss_window: Duration::from_secs(24 * 3600),
+        };
+        let default_policy = PolicyFile { on_fork, max_link_down, data_loss_window }
+            .over(&built_in)
+            .map_err(|(key, problem)| invalid(key.to_owned(), problem))?;
+        let policies = deployments
+            .into_iter()
+            .map(|(name, policy)| {
+                let policy = policy
+                    .over(&default_policy)
+                    .map_err(|(key, problem)| invalid(format!("deployments.{name}.{key}"), problem))?;
+                Ok((name, policy))
+            })
+            .collect::<Result<_, SettingsError>>()?;
+        Ok(Self {
+            listen,
+            advertise,
+            repository: path.parent().unwrap_or(Path::new(".")).join(repository),
+            observe_every,
+            default_policy,
+            policies,
+        })
+    }
+
+    /// The policy that holds for `deployment`.
+    pub fn policy(&self, deployment: &DeploymentName) -> &DeploymentPolicy {
+        self.policies.get(deployment).unwrap_or(&self.default_policy)
+    }
+}
+
+/// The file as it is written. Conversion to [`Settings`] takes it apart exhaustively.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: SocketAddr,
+    advertise: Vec<String>,
+    repository: String,
+    observe_every: Option<String>,
+    on_fork: Option<OnFork>,
+    max_link_down: Option<String>,
+    data_loss_window: Option<String>,
+    #[serde(default)]
+    deployments: BTreeMap<DeploymentName, PolicyFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyFile {
+    on_fork: Option<OnFork>,
+    max_link_down: Option<String>,
+    data_loss_window: Option<String>,
+}
+
+impl PolicyFile {
+    fn over(self, default: &DeploymentPolicy) -> Result<DeploymentPolicy, (&'static str, String)> {
+        let Self { on_fork, max_link_down, data_loss_window } = self;
+        let or = |key: &'static str, text: Option<String>, default: Duration| {
+            text.map_or(Ok(default), |text| duration(&text).map_err(|problem| (key, problem)))
+        };
+        Ok(DeploymentPolicy {
+            on_fork: on_fork.unwrap_or(default.on_fork),
+            max_link_down: or("max_link_down", max_link_down, default.max_link_down)?,
+            data_loss_window: or("data_loss_window", data_loss_window, default.data_loss_window)?,
+        })
+    }
+}
+
+/// The directory that a repository URL means.
+pub fn repository_path(url: &str) -> Result<PathBuf, String> {
+    if let Some(path) = url.strip_prefix("file://") {
+        return if path.starts_with('/') {
+            Ok(PathBuf::from(path))
+        } else {
+            Err(format!("{url:?} is not a path on this machine: write file:///absolute/path"))
+        };
+    }
+    match url.split_once("://") {
+        Some((scheme, _)) => Err(format!("{scheme}:// repositories are not supported by this version; use file://")),
+        None if url.is_empty() => Err("must not be empty".to_owned()),
+        None => Ok(PathBuf::from(url)),
+    }
+}
+
+/// Host and port of `host:port` or `[v6]:port`.
+pub fn split_endpoint(endpoint: &str) -> Result<(&str, u16), String> {
+    let problem = || format!("{endpoint:?} is not host:port");
+    let (host, port) = endpoint.rsplit_once(':').ok_or_else(problem)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().map_err(|_| problem())?;
+    if host.is_empty() || port == 0 || host.contains(['/', ' ', '@']) {
+        return Err(problem());
+    }
+    Ok((host, port))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{text:?} is not a duration ({error}): write like \"30s\""))
+}
+
+fn key_of<E>(error: &serde_path_to_error::Error<E>) -> String {
+    let path = error.path().to_string();
+    if path == "." { "the text".to_owned() } else { path }
+}
+
+/// TOML's messages have a caret line below; the first two lines say where and what.
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().trim().replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(text, Path::new("/etc/urtext/urtext.toml")).map_err(|error| error.to_string())
+    }
+
+    const MINIMAL: &str = "listen = '0.0.0.0:7400'\nadvertise = ['backup.example.com:7400']\nrepository = 'r'\n";
+
+    #[test]
+    fn the_annotated_example_is_what_the_defaults_are() {
+        let example = parse(EXAMPLE).expect("the example");
+        let minimal = parse(MINIMAL).expect("minimal");
+        assert_eq!(example.default_policy, minimal.default_policy);
+        assert_eq!(example.observe_every, minimal.observe_every);
+        assert_eq!(example.repository, Path::new("/etc/urtext/repository"));
+        let uncommented: String = EXAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.starts_with('[') || EXAMPLE[EXAMPLE.find("[dep").expect("there")..].contains(line) => {
+                    key
+                }
+                _ => line,
+            })
+            .filter(|line| !line.ends_with("otherwise for one."))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let policy = parse(&uncommented).expect("uncommented").policy(&"orders".parse().expect("a name")).clone();
+        assert_eq!(policy.on_fork, OnFork::FollowMaster);
+        assert_eq!(policy.data_loss_window, Duration::from_secs(900));
+    }
+
+    #[test]
+    fn a_deployment_overrides_only_what_it_names() {
+        let text = format!("{MINIMAL}max_link_down = '7s'\n[deployments.orders]\non_fork = 'follow-master'\n");
+        let settings = parse(&text).expect("valid");
+        let orders = settings.policy(&"orders".parse().expect("a name"));
+        assert_eq!((orders.on_fork, orders.max_link_down), (OnFork::FollowMaster, Duration::from_secs(7)));
+        assert_eq!(settings.policy(&"carts".parse().expect("a name")).on_fork, OnFork::Refuse);
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, expect: &str) {
+        let key = line.split([' ', '=']).next().expect("a key");
+        let rest: String =
+            MINIMAL.lines().filter(|other| !other.starts_with(key)).flat_map(|line| [line, "\n"]).collect();
+        assert_eq!(parse(&format!("{rest}{line}\n")).expect_err("refused"), expect);
+    }
+
+    #[test]
+    fn errors_name_key_and_file() {
+        check_refused(
+            "max_link_dwon = '1s'",
+            "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
+             `advertise`, `repository`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `deployments`",
+        );
+        check_refused(
+            "repository = 's3://bucket/prefix'",
+            "repository in /etc/urtext/urtext.toml: s3:// repositories are not supported by this version; use file://",
+        );
+        check_refused(
+            "listen = '127.0.0.1:0'",
+            "listen in /etc/urtext/urtext.toml: the port must not be 0: agents have to know it",
+        );
+        check_refused(
+            "observe_every = '1h'",
+            "observe_every in /etc/urtext/urtext.toml: must lie between 100ms and 3s",
+        );
+        check_refused("advertise = ['nowhere']", "advertise in /etc/urtext/urtext.toml: \"nowhere\" is not host:port");
+        check_refused(
+            "deployments.orders.max_link_down = 'soon'",
+            "deployments.orders.max_link_down in /etc/urtext/urtext.toml: \"soon\" is not a duration (expected number \
+             at 0): write like \"30s\"",
+        );
+    }
+}

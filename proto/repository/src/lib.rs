@@ -9,6 +9,7 @@
 //! `urtext-types`. It never deletes and never overwrites.
 
 mod blocking;
+mod buffers;
 mod digest;
 mod keys;
 mod layout;
@@ -35,7 +36,7 @@ pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
 pub use record::{Record, RecordBody, RecordError, RecordKind};
 pub use repository::{Repository, RepositoryError, RepositoryHeader};
 pub use seal::{
-    CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, Sealer, open, open_bytes, seal,
+    CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, open, open_bytes, seal,
     seal_bytes,
 };
 pub use signed::{

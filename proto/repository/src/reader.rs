@@ -1,6 +1,6 @@
 //! Reading one backup: every byte is checked against the signed manifest before anyone sees it.
 //!
-//! **Memory**: the part that the caller holds, and the next one, stored and opened: below 52 MiB.
+//! **Memory**: the part that the caller holds, and the next one, stored and opened: below 56 MiB.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,8 @@ use crate::{
     BackupKey, Identity, MAX_SETTINGS_BYTES, Manifest, ManifestError, ManifestVerifier, ObjectName, OpenError,
     PART_BYTES, Recipients, Sha256Digest, Sha256Hasher, SignedManifest, Store, StoreError, StoredObject,
     blocking::{blocking, joined},
-    seal::open,
+    buffers::Buffers,
+    seal::open_into,
     store::with_patience,
 };
 
@@ -163,6 +164,8 @@ impl BackupReader {
             key: self.key.clone(),
             manifest: Arc::clone(&self.manifest),
             identities: identities.into(),
+            // The caller's and the next one.
+            buffers: Buffers::new(2),
             next: 0,
             ahead: JoinSet::new(),
         };
@@ -176,7 +179,7 @@ impl BackupReader {
         self.check_key(&identities)?;
         let object = self.key.settings();
         let stored = fetch(self.store.as_ref(), object.clone(), entry).await?;
-        unseal(object, entry, stored, identities.into(), MAX_SETTINGS_BYTES).await.map(Some)
+        unseal(object, entry, stored, identities.into(), MAX_SETTINGS_BYTES, Buffers::new(0)).await.map(Some)
     }
 
     fn check_key(&self, identities: &[Identity]) -> Result<(), ReadError> {
@@ -193,6 +196,8 @@ pub struct RdbReader {
     key: BackupKey,
     manifest: Arc<Manifest>,
     identities: Arc<[Identity]>,
+    /// For the opened parts.
+    buffers: Buffers,
     /// The part that `ahead` reads.
     next: usize,
     /// At most one task; none after the last part or after an error. Dropped with the reader.
@@ -226,10 +231,10 @@ impl RdbReader {
     fn read_ahead(&mut self, mut whole: Sha256Hasher) {
         let (store, object, identities) =
             (Arc::clone(&self.store), self.key.part(self.next as u32), Arc::clone(&self.identities));
-        let entry = self.manifest.parts[self.next].clone();
+        let (entry, buffers) = (self.manifest.parts[self.next].clone(), self.buffers.clone());
         self.ahead.spawn(async move {
             let stored = fetch(store.as_ref(), object.clone(), &entry).await?;
-            let part = unseal(object, &entry, stored, identities, PART_BYTES).await?;
+            let part = unseal(object, &entry, stored, identities, PART_BYTES, buffers).await?;
             Ok(blocking(move || {
                 whole.update(&part);
                 (part, whole)
@@ -267,9 +272,14 @@ async fn unseal(
     stored: Bytes,
     identities: Arc<[Identity]>,
     limit: usize,
+    buffers: Buffers,
 ) -> Result<Bytes, ReadError> {
+    // One byte more than there should be, so that nothing grows to find out that there is no more.
+    let capacity = usize::try_from(entry.plaintext_bytes).map_or(limit, |bytes| bytes.min(limit)) + 1;
     let opened = blocking(move || {
-        open(&identities, &stored, limit).map(|plaintext| (Sha256Digest::of(&plaintext), Bytes::from(plaintext)))
+        let mut plaintext = buffers.take(capacity);
+        open_into(&identities, &stored, limit, &mut plaintext)?;
+        Ok((Sha256Digest::of(&plaintext), buffers.lend(plaintext)))
     });
     match opened.await {
         Ok((digest, plaintext))

@@ -6,7 +6,6 @@
 
 use std::io::{Read, Write};
 
-use bytes::Bytes;
 use thiserror::Error;
 use urtext_types::{ByteCount, ErrorKind, Explain, Secret};
 use zeroize::Zeroizing;
@@ -85,7 +84,7 @@ impl Explain for OpenError {
 /// One object, sealed, with everything that its entry in a manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedObject {
-    pub stored: Bytes,
+    pub stored: Vec<u8>,
     pub stored_sha256: Sha256Digest,
     pub plaintext_bytes: u64,
     pub plaintext_sha256: Sha256Digest,
@@ -93,17 +92,15 @@ pub struct SealedObject {
 
 /// Seals one object while its plaintext arrives. Holds the sealed bytes and a compressor of a few MiB,
 /// never the plaintext.
-pub struct Sealer {
+pub(crate) struct Sealer {
     zstd: zstd::stream::write::Encoder<'static, age::stream::StreamWriter<Vec<u8>>>,
     plaintext: Sha256Hasher,
     plaintext_bytes: u64,
 }
 
 impl Sealer {
-    /// A sealer for about `expected` bytes of plaintext; the memory for that many, incompressible, is
-    /// reserved at once and not touched before it is needed.
-    pub fn new(recipients: &Recipients, level: CompressionLevel, expected: usize) -> Result<Self, SealError> {
-        let stored = Vec::with_capacity(sealed_bound(expected));
+    /// A sealer into an empty buffer. One with room for [`sealed_bound`] does not grow.
+    pub(crate) fn new(recipients: &Recipients, level: CompressionLevel, stored: Vec<u8>) -> Result<Self, SealError> {
         let age = age::Encryptor::with_recipients(recipients.iter().map(Recipient::as_age))
             .map_err(SealError::new)?
             .wrap_output(stored)
@@ -113,23 +110,18 @@ impl Sealer {
     }
 
     /// Takes the next bytes of the plaintext.
-    pub fn write(&mut self, plaintext: &[u8]) -> Result<(), SealError> {
+    pub(crate) fn write(&mut self, plaintext: &[u8]) -> Result<(), SealError> {
         self.plaintext.update(plaintext);
         self.plaintext_bytes += plaintext.len() as u64;
         self.zstd.write_all(plaintext).map_err(SealError::new)
     }
 
-    /// How many bytes of plaintext were taken so far.
-    pub fn plaintext_bytes(&self) -> u64 {
-        self.plaintext_bytes
-    }
-
     /// Ends the object.
-    pub fn finish(self) -> Result<SealedObject, SealError> {
+    pub(crate) fn finish(self) -> Result<SealedObject, SealError> {
         let stored = self.zstd.finish().and_then(|age| age.finish()).map_err(SealError::new)?;
         Ok(SealedObject {
             stored_sha256: Sha256Digest::of(&stored),
-            stored: stored.into(),
+            stored,
             plaintext_bytes: self.plaintext_bytes,
             plaintext_sha256: self.plaintext.finish(),
         })
@@ -138,13 +130,13 @@ impl Sealer {
 
 /// What `plaintext` bytes can grow to: zstd adds less than 1 in 256 to incompressible blocks, age 16
 /// bytes for each 64 KiB and a header of at most a few KiB.
-fn sealed_bound(plaintext: usize) -> usize {
+pub(crate) fn sealed_bound(plaintext: usize) -> usize {
     plaintext + plaintext / 256 + plaintext / 4096 + 8 * 1024
 }
 
 /// Seals one object that is in memory.
 pub fn seal(recipients: &Recipients, level: CompressionLevel, plaintext: &[u8]) -> Result<SealedObject, SealError> {
-    let mut sealer = Sealer::new(recipients, level, plaintext.len())?;
+    let mut sealer = Sealer::new(recipients, level, Vec::with_capacity(sealed_bound(plaintext.len())))?;
     sealer.write(plaintext)?;
     sealer.finish()
 }
@@ -154,12 +146,23 @@ const MAX_WINDOW_LOG: u32 = PART_BYTES.ilog2();
 
 /// Opens one object, into at most `limit` bytes.
 pub fn open(identities: &[Identity], stored: &[u8], limit: usize) -> Result<Vec<u8>, OpenError> {
+    // One byte more than allowed, so that nothing grows to find out that there is no more.
+    let mut plaintext = Vec::with_capacity(limit.min(PART_BYTES) + 1);
+    open_into(identities, stored, limit, &mut plaintext)?;
+    Ok(plaintext)
+}
+
+/// Opens one object into an empty buffer, which grows to at most `limit` bytes and one.
+pub(crate) fn open_into(
+    identities: &[Identity],
+    stored: &[u8],
+    limit: usize,
+    plaintext: &mut Vec<u8>,
+) -> Result<(), OpenError> {
     let age = decrypt(identities, stored)?;
     let mut zstd = zstd::stream::read::Decoder::new(age).map_err(damaged)?;
     zstd.window_log_max(MAX_WINDOW_LOG).map_err(damaged)?;
-    let mut plaintext = Vec::with_capacity(limit.min(PART_BYTES));
-    read_at_most(zstd, limit, &mut plaintext)?;
-    Ok(plaintext)
+    read_at_most(zstd, limit, plaintext)
 }
 
 /// Seals a small secret, such as an identity on its way to the one agent that may use it. An age file

@@ -52,7 +52,7 @@ pub enum ManifestError {
     #[error("the manifest of {backup} has format version {found}, and this Urtext reads version {FORMAT_VERSION}")]
     Version { backup: BackupKey, found: u32 },
     #[error("the manifest in {backup} says that it is {claimed}")]
-    Misplaced { backup: BackupKey, claimed: BackupKey },
+    Misplaced { backup: BackupKey, claimed: Box<BackupKey> },
     #[error("the manifest of {backup} contradicts itself: {what}")]
     Inconsistent { backup: BackupKey, what: String },
     #[error("the manifest of {backup} is signed with {algorithm:?}, not with {SIGNATURE_ALGORITHM}")]
@@ -185,7 +185,7 @@ impl SignedManifest {
             .verify(&self.signature.certificate, self.manifest.get().as_bytes(), &signature, &manifest)
             .map_err(|source| ManifestError::Signature { backup: backup(), source })?;
         if manifest.key() != self.backup {
-            return Err(ManifestError::Misplaced { backup: backup(), claimed: manifest.key() });
+            return Err(ManifestError::Misplaced { backup: backup(), claimed: Box::new(manifest.key()) });
         }
         check(&self.backup, &manifest)?;
         Ok(manifest)
@@ -214,10 +214,10 @@ fn check(backup: &BackupKey, manifest: &Manifest) -> Result<(), ManifestError> {
     if sum != manifest.rdb.bytes {
         return wrong(format!("its parts hold {sum} bytes and its RDB has {}", manifest.rdb.bytes));
     }
-    if let Some(settings) = &manifest.settings.object {
-        if settings.name != layout::SETTINGS_FILE_NAME || settings.plaintext_bytes > MAX_SETTINGS_BYTES as u64 {
-            return wrong(format!("its settings are {} bytes in {:?}", settings.plaintext_bytes, settings.name));
-        }
+    if let Some(settings) = &manifest.settings.object
+        && (settings.name != layout::SETTINGS_FILE_NAME || settings.plaintext_bytes > MAX_SETTINGS_BYTES as u64)
+    {
+        return wrong(format!("its settings are {} bytes in {:?}", settings.plaintext_bytes, settings.name));
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What was written is what is read.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use urtext_types::{ErrorKind, Explain, RepositoryId, Timestamp};
 
-use super::{back_up, key, manifest_of, noise, read_back, signer};
+use super::{back_up, key, manifest_of, noise, read_back, signer, until};
 use crate::{
     BackupReader, BackupWriter, DirectoryStore, Identity, ObjectInfo, ObjectName, ObjectPrefix, PART_BYTES, PutOutcome,
     Recipients, Record, RecordBody, RecordKind, Repository, RepositoryError, Store, StoreError, StoredProof,
@@ -102,20 +105,26 @@ async fn nothing_is_no_backup() {
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error}");
 }
 
-/// Counts the puts that are under way.
+/// Ends each put only when the next one has begun, and counts those that are under way.
 #[derive(Default)]
 struct SlowStore {
-    now: AtomicUsize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
     most: AtomicUsize,
     inner: MemoryStore,
 }
 
+const SLOW_PUTS: usize = 6;
+
 #[async_trait]
 impl Store for SlowStore {
     async fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<PutOutcome, StoreError> {
-        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        self.now.fetch_sub(1, Ordering::SeqCst);
+        let begun = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(begun - self.ended.load(Ordering::SeqCst), Ordering::SeqCst);
+        until("the next put has begun", || begun == SLOW_PUTS || self.begun.load(Ordering::SeqCst) > begun).await;
+        // One more than allowed would begin about now.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.ended.fetch_add(1, Ordering::SeqCst);
         self.inner.put_new(name, bytes).await
     }
 
@@ -129,10 +138,12 @@ impl Store for SlowStore {
 }
 
 #[tokio::test]
-async fn a_slow_store_holds_the_writer_back() {
+async fn two_parts_are_put_at_a_time_and_a_slow_store_holds_the_writer_back() {
     let (_, recipients) = identity();
     let store = Arc::new(SlowStore::default());
-    back_up(Arc::clone(&store) as _, &key(1), &recipients, &vec![0; 6 * PART_BYTES]).await.expect("a backup");
+    let mut writer = BackupWriter::new(Arc::clone(&store) as _, key(1), recipients, WriterOptions::default());
+    writer.write(&vec![0; SLOW_PUTS * PART_BYTES]).await.expect("written");
+    writer.finish().await.expect("stored");
     assert_eq!(store.most.load(Ordering::SeqCst), 2);
 }
 

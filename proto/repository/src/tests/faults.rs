@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 use urtext_types::{ErrorKind, Explain, RepositoryId, Timestamp};
 
-use super::{back_up, key, manifest_of, noise, read_back, signer};
+use super::{back_up, key, manifest_of, noise, read_back, signer, until};
 use crate::{
     BackupWriter, Identity, ManifestSigner, PART_BYTES, Recipients, Repository, SignatureError, Store, StoreOperation,
     WriteError, WriterOptions,
@@ -130,17 +130,6 @@ async fn a_writer_dropped_while_its_store_is_silent_gives_up_its_puts() {
 /// Waits until nobody else holds the store.
 async fn wait_until_alone(store: &Arc<dyn Store>) {
     until("no task of the dropped writer runs", || Arc::strong_count(store) == 1).await;
-}
-
-/// Waits for a state, for at most 20 seconds.
-async fn until(what: &str, state: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if state() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("still not true: {what}");
 }
 
 /// Like ECDSA, signs the same bytes differently each time; [`DigestVerifier`] does not believe it.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{back_up, key, noise};
-use crate::{BackupKey, DirectoryStore, Identity, Manifest, PART_BYTES, Recipients, Record, RepositoryHeader, open};
+use crate::{
+    BackupKey, DirectoryStore, Identity, Manifest, ManifestSigner, PART_BYTES, Recipients, Record, RepositoryHeader,
+    SignatureError, SignedManifest, open,
+};
 
 /// The code block of `FORMAT.md` that is marked so.
 fn block(mark: &str) -> &'static str {
@@ -97,6 +100,48 @@ async fn ordinary_tools_restore_what_we_wrote() {
     fs::write(folder.join("dump.rdb"), &rdb).expect("changed");
     let check = Command::new("bash").args(["-e", "-c", block("sh check")]).current_dir(&folder).status();
     assert!(!check.expect("bash runs").success());
+}
+
+/// Signs with a key in a file, as an agent does with the key of its certificate.
+struct OpensslSigner {
+    folder: std::path::PathBuf,
+    certificate: String,
+}
+
+impl ManifestSigner for OpensslSigner {
+    fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, SignatureError> {
+        fs::write(self.folder.join("to-sign"), bytes)?;
+        Ok(run(&self.folder, Path::new("unused"), "openssl dgst -sha256 -sign key.pem to-sign").stdout)
+    }
+
+    fn certificate_pem(&self) -> &str {
+        &self.certificate
+    }
+}
+
+#[tokio::test]
+async fn ordinary_tools_verify_what_was_signed() {
+    if !have(&["openssl", "python3"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let no_key = Path::new("unused");
+    let make =
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=fra-2 2>&1";
+    run(directory.path(), no_key, &format!("{make} -out certificate.pem"));
+    let certificate = fs::read_to_string(directory.path().join("certificate.pem")).expect("a certificate");
+    let signer = OpensslSigner { folder: directory.path().to_owned(), certificate };
+
+    let manifest: Manifest = check_example("json manifest");
+    let bytes = SignedManifest::seal(&manifest, &signer).and_then(|signed| signed.to_bytes()).expect("signed");
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::write(folder.path().join("manifest.json"), &bytes).expect("a manifest");
+    run(folder.path(), no_key, block("sh verify"));
+
+    let edited = String::from_utf8(bytes.to_vec()).expect("JSON").replace("\"offset\":48211", "\"offset\":48212");
+    fs::write(folder.path().join("manifest.json"), edited).expect("a manifest");
+    let verify = Command::new("bash").args(["-e", "-c", block("sh verify")]).current_dir(folder.path()).output();
+    assert!(!verify.expect("bash runs").status.success());
 }
 
 #[tokio::test]

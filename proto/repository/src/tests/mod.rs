@@ -4,9 +4,10 @@ mod backups;
 mod damage;
 mod faults;
 mod format;
+mod killed;
 mod stores;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use urtext_types::{BackupId, Engine, Keyspace, NodeName, ServerIdentity, Timestamp};
@@ -128,6 +129,17 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 /// A stored object of a store, whole.
 async fn stored(store: &dyn Store, name: &crate::ObjectName) -> Bytes {
     store.get(name).await.expect("a stored object")
+}
+
+/// Waits for a state, for at most 20 seconds.
+async fn until(what: &str, state: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if state() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("still not true: {what}");
 }
 
 /// Says why a test did not run to its end.

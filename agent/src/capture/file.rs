@@ -100,12 +100,9 @@ struct FileMark {
 
 impl FileMark {
     fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|metadata| Self::from_metadata(&metadata))
-    }
-
-    fn from_metadata(metadata: &fs::Metadata) -> Self {
+        let metadata = fs::metadata(path).ok()?;
         let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Self { inode: metadata.ino(), modified, length: metadata.len() }
+        Some(Self { inode: metadata.ino(), modified, length: metadata.len() })
     }
 }
 
@@ -143,9 +140,9 @@ pub(super) async fn save(connection: &mut Connection, path: &Path) -> Result<Rdb
             // Redis 6.2 does not count: the file must tell.
             _ => true,
         };
-        let opened = open(path)?;
-        if counted && Some(opened.1) != before {
-            return Ok(opened.0);
+        let after = FileMark::of(path);
+        if counted && after.is_some() && after != before {
+            return open(path);
         }
         // The child that ended was no save to disk: a diskless sync looks the same in INFO.
     }
@@ -167,12 +164,11 @@ async fn wait_until_saved(connection: &mut Connection) -> Result<Info, CaptureEr
     }
 }
 
-fn open(path: &Path) -> Result<(RdbFile, FileMark), CaptureError> {
+fn open(path: &Path) -> Result<RdbFile, CaptureError> {
     let failed = |source| CaptureError::ReadFile { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
-    let mark = FileMark::from_metadata(&file.metadata().map_err(failed)?);
-    let file = RdbFile { file: tokio::fs::File::from_std(file), length: mark.length, buffer: BytesMut::new() };
-    Ok((file, mark))
+    let length = file.metadata().map_err(failed)?.len();
+    Ok(RdbFile { file: tokio::fs::File::from_std(file), length, buffer: BytesMut::new() })
 }
 
 /// A save that fails for want of space makes a master with save points refuse writes

@@ -1,7 +1,12 @@
 //! What the agent's user must be allowed, and whether it is: asked without doing any of it.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use urtext_types::Role;
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use urtext_types::{Role, Secret, Timestamp};
 
 use super::{Connection, ServerError};
 
@@ -174,7 +179,7 @@ async fn probe_psync(connection: &mut Connection) -> Result<Access, ServerError>
     let (Some(history), Some(offset)) = (info.get("master_replid"), info.number("master_repl_offset")) else {
         return Ok(NOT_TESTED);
     };
-    let is_attachable = match info.observation(urtext_types::Timestamp::from_millis(0)).map(|o| o.replication.role) {
+    let is_attachable = match info.observation(Timestamp::from_millis(0)).map(|o| o.replication.role) {
         Ok(Role::Replica { link, .. }) => link.up,
         Ok(Role::Master { .. }) => true,
         Err(_) => false,
@@ -194,31 +199,46 @@ async fn probe_psync(connection: &mut Connection) -> Result<Access, ServerError>
     words.push(["REPLCONF", "listening-port", "-1"].map(str::to_owned).to_vec());
     words.push(["REPLCONF", "capa", "psync2"].map(str::to_owned).to_vec());
     words.push(vec!["PSYNC".to_owned(), history.to_owned(), (offset + 1).to_string()]);
-    let lost = |_| ServerError::Lost { server: server.address().clone(), what: "PSYNC".to_owned() };
+    // One at a time: the answer to PSYNC is written past the buffer in which the others wait
+    // (`replication.c:masterTryPartialResynchronization`).
     let mut answer = String::new();
-    let commands = words.len();
     for command in words {
-        let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
-        for word in command {
-            bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+        let mut bytes = Secret::new(format!("*{}\r\n", command.len()).into_bytes());
+        for word in &command {
+            bytes = Secret::new([bytes.expose(), format!("${}\r\n{word}\r\n", word.len()).as_bytes()].concat());
         }
-        socket.write_all(&bytes).await.map_err(lost)?;
+        let asked = timeout(PROBE_LIMIT, async {
+            socket.write_all(bytes.expose()).await?;
+            read_line(&mut socket).await
+        });
+        answer = match asked.await {
+            Ok(Ok(line)) => line,
+            Ok(Err(_)) | Err(_) => return Ok(Access::NotTested { reason: "the server did not answer" }),
+        };
     }
-    let mut buffer = [0; 1024];
-    let limit = std::time::Duration::from_secs(5);
-    while answer.lines().filter(|line| !line.is_empty()).count() < commands || !answer.ends_with('\n') {
-        match tokio::time::timeout(limit, socket.read(&mut buffer)).await {
-            Ok(Ok(read)) if read > 0 && answer.len() < 16 * 1024 => {
-                answer.push_str(&String::from_utf8_lossy(&buffer[..read]));
-            }
-            _ => break,
-        }
-    }
-    let last = answer.lines().filter(|line| !line.is_empty()).nth(commands - 1).unwrap_or_default();
-    Ok(match last {
+    Ok(match answer.as_str() {
         line if line.starts_with("+CONTINUE") => Access::Granted,
         line if line.starts_with("-NOPERM") => Access::Denied,
         line if line.starts_with("-ERR unknown command") => Access::Unknown,
         _ => Access::NotTested { reason: "the server gave no clear answer" },
     })
+}
+
+/// How long one step of the probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longer than any answer to a handshake.
+const LINE_LIMIT: usize = 4096;
+
+/// The next line that is not empty, without its end. Empty ones are keepalives.
+async fn read_line(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        match socket.read_u8().await? {
+            b'\n' if line.iter().all(u8::is_ascii_whitespace) => line.clear(),
+            b'\n' => return Ok(String::from_utf8_lossy(&line).trim_end().to_owned()),
+            _ if line.len() == LINE_LIMIT => return Err(io::ErrorKind::InvalidData.into()),
+            byte => line.push(byte),
+        }
+    }
 }

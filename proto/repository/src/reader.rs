@@ -138,7 +138,7 @@ impl BackupReader {
     pub async fn verify_stored(&self) -> Result<StoredProof, ReadError> {
         let parts = (0_u32..).zip(&self.manifest.parts).map(|(index, entry)| (self.key.part(index), entry));
         let settings = self.manifest.settings.object.iter().map(|entry| (self.key.settings(), entry));
-        // Collected, so that the future stays `Send` for every borrow.
+        // Collected: a lazy chain of borrows would make a future that cannot be spawned.
         let objects: Vec<(ObjectName, StoredObject)> =
             parts.chain(settings).map(|(object, entry)| (object, entry.clone())).collect();
         let reads = stream::iter(objects)

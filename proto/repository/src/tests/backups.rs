@@ -64,6 +64,24 @@ async fn a_backup_in_a_directory_reads_back_and_verifies() {
     assert!(parts.concat() == rdb);
 }
 
+/// Callers spawn what they do with a backup; this compiles only if they can.
+#[tokio::test]
+async fn a_backup_is_read_and_listed_in_spawned_tasks() {
+    let (identity, recipients) = identity();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let id = RepositoryId::new(Timestamp::from_millis(1), [1; 10]);
+    let repository = Repository::init(Arc::clone(&store), id, recipients.clone()).await.expect("made");
+    let task = tokio::spawn(async move {
+        back_up(store, &key(1), &recipients, b"REDIS0012").await.expect("a backup");
+        let listed: Vec<_> = repository.manifests(None, &DigestVerifier).await.expect("listed").collect().await;
+        let reader = repository.read_backup(listed[0].0.clone(), &DigestVerifier).await.expect("committed");
+        let proof = reader.verify_stored().await.expect("as stored");
+        let part = reader.rdb(vec![identity]).expect("its key").next().await.expect("readable");
+        (proof.objects, part.as_deref().map(<[u8]>::to_vec))
+    });
+    assert_eq!(task.await.expect("the task ends"), (2, Some(b"REDIS0012".to_vec())));
+}
+
 #[tokio::test]
 async fn each_of_several_recipients_reads_alone() {
     let (one, other) = (Identity::generate(), Identity::generate());

@@ -74,7 +74,8 @@ impl App {
                 let message = format!("node {name} is at site {}", found.identity.site);
                 return Err(Fault::new(ErrorKind::Usage, message).with_hint("leave --site out"));
             }
-            self.check_capture(&found, *allow_stale, now)?;
+            // What was last seen of it may be a second old: its agent looks again, and decides.
+            self.session_of(&found, now)?;
             return Ok((found.identity, "It was asked for.".to_owned()));
         }
         if let Some(site) = site {

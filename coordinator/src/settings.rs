@@ -242,17 +242,8 @@ mod tests {
         assert_eq!(example.default_policy, minimal.default_policy);
         assert_eq!(example.observe_every, minimal.observe_every);
         assert_eq!(example.repository, Path::new("/etc/urtext/repository"));
-        let uncommented: String = EXAMPLE
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(key) if key.starts_with('[') || EXAMPLE[EXAMPLE.find("[dep").expect("there")..].contains(line) => {
-                    key
-                }
-                _ => line,
-            })
-            .filter(|line| !line.ends_with("otherwise for one."))
-            .flat_map(|line| [line, "\n"])
-            .collect();
+        let (above, commented) = EXAMPLE.split_once("# [deployments.orders]").expect("an example of a deployment");
+        let uncommented = format!("{above}[deployments.orders]{}", commented.replace("\n# ", "\n"));
         let policy = parse(&uncommented).expect("uncommented").policy(&"orders".parse().expect("a name")).clone();
         assert_eq!(policy.on_fork, OnFork::FollowMaster);
         assert_eq!(policy.data_loss_window, Duration::from_secs(900));

@@ -44,7 +44,10 @@ impl Judgement {
     pub fn data_as_of(&self, position: Option<urtext_types::Position>) -> Interval {
         let nothing = Interval { from: None, to: None };
         let data_as_of = urtext_planner::DataAsOf::new(&self.view.lineage, &self.view.samples);
-        position.map_or(nothing, |position| data_as_of.of(position))
+        let Interval { from, to } = position.map_or(nothing, |position| data_as_of.of(position));
+        // A restored server that is idle goes on holding what the others have long left behind: what
+        // somebody else was seen to hold beyond it bounds how new the data can be.
+        Interval { from: from.map(|from| to.map_or(from, |to| from.min(to))), to }
     }
 
     /// How much time of writes the loss of every server would cost now.

@@ -17,7 +17,7 @@ mod tokens;
 use std::path::{Path, PathBuf};
 
 use sqlx::{
-    AnyPool, Row,
+    AnyConnection, AnyPool, Connection, Row,
     any::{AnyPoolOptions, AnyRow},
 };
 use thiserror::Error;
@@ -97,30 +97,14 @@ impl Catalog {
     /// Opens the SQLite catalog at `path`, making it if it is not there.
     pub async fn open(path: &Path) -> Result<Self, CatalogError> {
         sqlx::any::install_default_drivers();
-        let opened = |source| CatalogError::Open { path: path.to_owned(), source };
         let url = format!("sqlite://{}?mode=rwc", percent_encode(path));
+        check(&url, path).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(SQLITE_CONNECTIONS)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in
-                        ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"]
-                    {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
+            .after_connect(|connection, _| Box::pin(prepare(connection)))
             .connect(&url)
             .await
-            .map_err(opened)?;
-        let damaged = |problem: String| CatalogError::Damaged { path: path.to_owned(), problem };
-        let check =
-            sqlx::query("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(|error| damaged(error.to_string()))?;
-        let verdict: String = check.try_get(0).map_err(|error| damaged(error.to_string()))?;
-        if verdict != "ok" {
-            return Err(damaged(verdict));
-        }
+            .map_err(|source| CatalogError::Open { path: path.to_owned(), source })?;
         sqlx::migrate!("./migrations")
             .run(&pool)
             .await
@@ -137,6 +121,30 @@ impl Catalog {
         let path = self.path.clone();
         move |source| CatalogError::Query { path: path.clone(), attempt, source }
     }
+}
+
+/// What every connection begins with.
+async fn prepare(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+        sqlx::query(pragma).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a damaged file at once: a pool would try for half a minute to connect to it.
+async fn check(url: &str, path: &Path) -> Result<(), CatalogError> {
+    let mut connection =
+        AnyConnection::connect(url).await.map_err(|source| CatalogError::Open { path: path.to_owned(), source })?;
+    let damaged = |problem: String| CatalogError::Damaged { path: path.to_owned(), problem };
+    let checked = async {
+        prepare(&mut connection).await?;
+        sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await?.try_get::<String, _>(0)
+    };
+    let verdict = checked.await.map_err(|error| damaged(error.to_string()))?;
+    if verdict != "ok" {
+        return Err(damaged(verdict));
+    }
+    connection.close().await.map_err(|source| CatalogError::Open { path: path.to_owned(), source })
 }
 
 /// A path inside a URL.

@@ -6,7 +6,7 @@ use std::fmt;
 use thiserror::Error;
 use urtext_types::{Engine, ErrorKind, Explain};
 
-use crate::{RdbHeader, ValueType};
+use crate::{RdbHeader, ValueType, value_type::FIRST_OF_VALKEY};
 
 /// A server's own version. On Valkey its own as well, not the `redis_version` that it also announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,8 +91,6 @@ impl Explain for NotLoadable {
 
 /// The newest RDB version that both engines share: Redis 7.2, Valkey 7.2 to 8.1.
 const LAST_SHARED: u32 = 11;
-/// Versions from here on are Valkey's own; 12 to 79 are foreign to it (`rdb.h:RDB_FOREIGN_VERSION_MIN`).
-const FIRST_OF_VALKEY: u32 = 80;
 
 /// Whether `server` loads a file with this header that holds values of these types.
 ///

@@ -86,6 +86,8 @@ pub struct Key<'a> {
     pub idle_seconds: Option<u64>,
     /// The logarithmic access counter, on servers that evict by frequency.
     pub frequency: Option<u8>,
+    /// Modules attached metadata to the key (Redis 8.6); it is in the raw bytes only.
+    pub has_metadata: bool,
     /// The value of a module type names its module.
     pub module: Option<ModuleId>,
 }

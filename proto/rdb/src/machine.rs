@@ -17,23 +17,23 @@ use crate::{
 /// is incomplete: a hash template, the ranges of a slot import, the metadata of a key.
 pub(crate) const UNIT_BYTES: u64 = 1 << 20;
 
-mod opcode {
-    pub(super) const HASH_TEMPLATE: u8 = 242;
-    pub(super) const KEY_META_OR_SLOT_IMPORT: u8 = 243;
-    pub(super) const SLOT_INFO: u8 = 244;
-    pub(super) const FUNCTION2: u8 = 245;
-    pub(super) const FUNCTION_PRE_GA: u8 = 246;
-    pub(super) const MODULE_AUX: u8 = 247;
-    pub(super) const IDLE: u8 = 248;
-    pub(super) const FREQ: u8 = 249;
-    pub(super) const AUX: u8 = 250;
-    pub(super) const RESIZEDB: u8 = 251;
-    pub(super) const EXPIRETIME_MS: u8 = 252;
-    pub(super) const EXPIRETIME: u8 = 253;
-    pub(super) const SELECTDB: u8 = 254;
-    pub(super) const EOF: u8 = 255;
+pub(crate) mod opcode {
+    pub(crate) const HASH_TEMPLATE: u8 = 242;
+    pub(crate) const KEY_META_OR_SLOT_IMPORT: u8 = 243;
+    pub(crate) const SLOT_INFO: u8 = 244;
+    pub(crate) const FUNCTION2: u8 = 245;
+    pub(crate) const FUNCTION_PRE_GA: u8 = 246;
+    pub(crate) const MODULE_AUX: u8 = 247;
+    pub(crate) const IDLE: u8 = 248;
+    pub(crate) const FREQ: u8 = 249;
+    pub(crate) const AUX: u8 = 250;
+    pub(crate) const RESIZEDB: u8 = 251;
+    pub(crate) const EXPIRETIME_MS: u8 = 252;
+    pub(crate) const EXPIRETIME: u8 = 253;
+    pub(crate) const SELECTDB: u8 = 254;
+    pub(crate) const EOF: u8 = 255;
     /// Everything up to here is the type of a value, or nothing.
-    pub(super) const LAST_TYPE: u8 = HASH_TEMPLATE - 1;
+    pub(crate) const LAST_TYPE: u8 = HASH_TEMPLATE - 1;
 }
 
 /// Where the walk is.
@@ -194,6 +194,7 @@ impl Machine {
                 opcode::IDLE => head.idle_seconds = Some(cursor.length()?),
                 opcode::FREQ => head.frequency = Some(cursor.byte()?),
                 opcode::KEY_META_OR_SLOT_IMPORT if header.engine == Engine::Redis => {
+                    head.has_metadata = true;
                     module::skip_key_metadata(cursor)?;
                 }
                 _ if at > start => return Err(cursor.damaged("the modifiers of a record are followed by no record")),
@@ -215,6 +216,7 @@ impl Machine {
             expires_at: head.expires_at.filter(|time| *time != -1),
             idle_seconds: head.idle_seconds,
             frequency: head.frequency,
+            has_metadata: head.has_metadata,
             module,
         }));
         Ok(())
@@ -380,6 +382,7 @@ struct Head {
     expires_at: Option<i64>,
     idle_seconds: Option<u64>,
     frequency: Option<u8>,
+    has_metadata: bool,
 }
 
 impl Value {

@@ -321,7 +321,7 @@ fn entries<F: FnMut(Event<'_>)>(first_id: StreamId, blob: &[u8], values: bool, s
     const SHAPE: Damage = "a stream node's counts are not those of its entries";
     let mut pack = Listpack::new(blob)?;
     let live = u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)?;
-    let mut deleted = u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)?;
+    let deleted = u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)?;
     let shared = u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)?;
     let mut shared_fields = Vec::new();
     for _ in 0..shared {
@@ -340,9 +340,6 @@ fn entries<F: FnMut(Event<'_>)>(first_id: StreamId, blob: &[u8], values: bool, s
             sequence: first_id.sequence.wrapping_add_signed(pack.next_integer()?),
         };
         let told = values && flags & DELETED == 0;
-        if flags & DELETED != 0 {
-            deleted = deleted.checked_sub(1).ok_or(SHAPE)?;
-        }
         if told {
             sink(Event::Item(Item::Stream(StreamItem::Entry(id))));
         }
@@ -368,10 +365,7 @@ fn entries<F: FnMut(Event<'_>)>(first_id: StreamId, blob: &[u8], values: bool, s
             return Err(SHAPE);
         }
     }
-    if deleted != 0 || pack.next_entry()?.is_some() {
-        return Err(SHAPE);
-    }
-    Ok(())
+    if pack.next_entry()?.is_some() { Err(SHAPE) } else { Ok(()) }
 }
 
 /// An id as 16 bytes, big-endian, so that ids sort as bytes.

@@ -76,6 +76,9 @@ value_types! {
 /// Number of layouts, for tables indexed by [`ValueType`] as a number.
 pub(crate) const VALUE_TYPES: usize = ValueType::ALL.len();
 
+/// Versions from here on are Valkey's own; 12 to 79 are foreign to it (`rdb.h:RDB_FOREIGN_VERSION_MIN`).
+pub(crate) const FIRST_OF_VALKEY: u32 = 80;
+
 /// The newest type byte that both engines share.
 const LAST_SHARED: u8 = 21;
 
@@ -93,12 +96,22 @@ impl ValueType {
             (Engine::Redis, 22 | 23) => FaultKind::Unreadable("a hash from before Redis 7.4's release", byte),
             (Engine::Redis, 29 | 31) => FaultKind::Unreadable("a hash that only DUMP writes", byte),
             (Engine::Redis, 33) => FaultKind::Unreadable("a value of type GCRA", byte),
-            (Engine::Redis, _) => match Self::ALL.iter().find(|t| t.byte() == byte && t.since() < 80) {
+            (Engine::Redis, _) => match Self::ALL.iter().find(|t| t.byte() == byte && t.since() < FIRST_OF_VALKEY) {
                 Some(value_type) => return Ok(*value_type),
                 None => FaultKind::UnknownType(byte),
             },
             (Engine::Valkey, _) => FaultKind::UnknownType(byte),
         })
+    }
+}
+
+impl ValueType {
+    /// Whether a file with this header may hold the layout.
+    pub fn fits(self, header: RdbHeader) -> bool {
+        match header.engine {
+            Engine::Redis => self.since() < FIRST_OF_VALKEY && self.since() <= header.version,
+            Engine::Valkey => self.byte() <= LAST_SHARED || self.since() >= FIRST_OF_VALKEY,
+        }
     }
 }
 

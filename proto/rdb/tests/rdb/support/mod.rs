@@ -1,5 +1,7 @@
 //! Files to read, and short ways to read them.
 
+pub(crate) mod encode;
+
 use std::{fs, path::Path};
 
 use urtext_rdb::{Options, RdbError, Summary, Verifier};

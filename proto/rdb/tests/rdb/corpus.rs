@@ -1,8 +1,6 @@
 //! Every file of the corpus, read; and every way to damage the small ones.
 
-mod support;
-
-use support::{corpus, verify, verify_split};
+use crate::support::{corpus, verify, verify_split};
 use urtext_rdb::{Checksum, Depth, Event, Limits, Options, Parser, RdbError, TrailingBytes, Verifier};
 
 /// Damaged on purpose, or not only an RDB.

@@ -1,0 +1,253 @@
+//! Layouts that no server at hand writes, made up from their descriptions.
+
+use urtext_rdb::{
+    Depth, Event, Item, Limits, ModuleId, Options, Parser, RdbError, Record, StreamItem, Value, ValueType, Verifier,
+};
+
+use crate::{
+    content::{digest, events, records},
+    support::{
+        encode::{length, listpack, text},
+        verify, verify_split,
+    },
+};
+
+fn file(header: &[u8; 9], parts: &[&[u8]]) -> Vec<u8> {
+    [&header[..], &parts.concat(), &[0xff], &[0; 8]].concat()
+}
+
+fn record(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    [&[kind][..], &text(b"key"), &parts.concat()].concat()
+}
+
+/// Reads it whole and byte by byte, and gives its records.
+#[track_caller]
+fn read(bytes: &[u8]) -> Vec<Record> {
+    let whole = verify(bytes);
+    assert!(whole.is_ok(), "{whole:?}");
+    assert_eq!(verify_split(bytes, 1), whole);
+    for cut in 0..bytes.len() {
+        assert!(verify(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    records(bytes)
+}
+
+fn hash(record: &Record) -> Vec<(String, String)> {
+    let Value::Hash(fields) = &record.value else { panic!("a hash, not {record:?}") };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fields.iter().map(|field| (text(&field.field), text(&field.value))).collect()
+}
+
+#[test]
+fn hashes_by_template_are_hashes() {
+    let template = [&[242, 7, 2][..], &text(b"a"), &text(b"b")].concat();
+    let packed = record(30, &[&text(&listpack(&[b"7".to_vec(), b"1".to_vec(), b"x".to_vec()]))]);
+    let array = record(32, &[&[7], &text(b"1"), &text(b"x")]);
+    let plain = record(4, &[&[2], &text(b"b"), &text(b"x"), &text(b"a"), &text(b"1")]);
+    let expect = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "x".to_owned())];
+    for value in [&packed, &array] {
+        let file = file(b"REDIS0015", &[&template, value]);
+        let read = read(&file);
+        assert_eq!(hash(&read[0]), expect);
+        assert_eq!(digest(&file), digest(&self::file(b"REDIS0015", &[&plain])));
+    }
+    for broken in [&packed, &array] {
+        assert!(matches!(verify(&file(b"REDIS0015", &[broken])), Err(RdbError::Damaged { .. })), "no template");
+    }
+    let short = record(30, &[&text(&listpack(&[b"7".to_vec(), b"1".to_vec()]))]);
+    assert!(matches!(verify(&file(b"REDIS0015", &[&template, &short])), Err(RdbError::Damaged { .. })));
+}
+
+#[test]
+fn arrays_are_read() {
+    let elements =
+        [&[0, 0][..], &text(b"zero"), &[5, 1], &(-7_i64).to_le_bytes(), &[9, 2], &2.5_f64.to_le_bytes()].concat();
+    for insert in [&[0][..], &[1, 10]] {
+        let file = file(b"REDIS0014", &[&record(28, &[&[3], insert, &elements])]);
+        let expect = vec![(0, b"zero".to_vec()), (5, b"-7".to_vec()), (9, b"2.5".to_vec())];
+        assert_eq!(read(&file)[0].value, Value::Array(expect));
+    }
+}
+
+/// A stream of one entry `1-1 a=1`, one group with one pending entry held by one consumer.
+fn stream(version: u8) -> Vec<u8> {
+    let id = [&1_u64.to_be_bytes()[..], &1_u64.to_be_bytes()].concat();
+    let numbers = |n: &[i64]| n.iter().map(|n| n.to_string().into_bytes()).collect::<Vec<_>>();
+    let mut node = numbers(&[1, 0, 1]);
+    node.push(b"a".to_vec());
+    node.extend(numbers(&[0, 2, 0, 0, 1, 4]));
+    let mut value = [&[1][..], &text(&id), &text(&listpack(&node)), &[1, 1, 1]].concat();
+    if version >= 2 {
+        value.extend_from_slice(&[1, 1, 0, 0, 1]);
+    }
+    value.extend_from_slice(&[&[1][..], &text(b"g"), &[1, 1]].concat());
+    if version >= 2 {
+        value.push(1);
+    }
+    value.extend_from_slice(&[&[1][..], &id, &5_i64.to_le_bytes(), &[3]].concat());
+    value.extend_from_slice(&[&[1][..], &text(b"c"), &6_i64.to_le_bytes()].concat());
+    if version >= 3 {
+        value.extend_from_slice(&7_i64.to_le_bytes());
+    }
+    value.extend_from_slice(&[&[1][..], &id].concat());
+    if version >= 5 {
+        value.extend_from_slice(&[&[1][..], &id].concat());
+    }
+    if version >= 4 {
+        value.extend_from_slice(&[&[10, 60, 1][..], &text(b"p"), &[1], &text(b"iid"), &[1, 1], &[1, 0]].concat());
+    }
+    value
+}
+
+#[test]
+fn streams_of_every_layout_are_the_same_stream() {
+    let kinds = [(15, 1), (19, 2), (21, 3), (26, 4)];
+    let files = kinds.map(|(kind, version)| file(b"REDIS0015", &[&record(kind, &[&stream(version)])]));
+    let first = read(&files[0]);
+    let Value::Stream(read_first) = &first[0].value else { panic!("a stream") };
+    assert_eq!(read_first.entries[0].fields, [(b"a".to_vec(), b"1".to_vec())]);
+    assert_eq!(read_first.groups[0].pending.len(), 1);
+    for file in &files[1..] {
+        assert_eq!(read(file), first);
+        assert_eq!(digest(file), digest(&files[0]));
+    }
+    let nacked = file(b"REDIS0015", &[&record(27, &[&stream(5)])]);
+    read(&nacked);
+    let mut seen = 0;
+    events(&nacked, &mut |event| seen += u32::from(matches!(event, Event::Item(Item::Stream(StreamItem::Nacked(_))))))
+        .expect("a sound file");
+    assert_eq!(seen, 1);
+}
+
+#[test]
+fn a_consumer_that_holds_what_was_not_delivered_is_damage() {
+    let mut value = stream(1);
+    *value.last_mut().expect("an id") ^= 1;
+    assert!(matches!(verify(&file(b"REDIS0009", &[&record(15, &[&value])])), Err(RdbError::Damaged { .. })));
+}
+
+#[test]
+fn modules_are_read_opcode_by_opcode() {
+    // `ReJSON-RL` version 3 (module.c:moduleTypeEncodeId).
+    let id = b"ReJSON-RL".iter().fold(0_u64, |id, c| {
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        id << 6 | alphabet.iter().position(|a| a == c).expect("in the alphabet") as u64
+    }) << 10
+        | 3;
+    let id_bytes = [&[0x81][..], &id.to_be_bytes()].concat();
+    let opcodes =
+        [&[1, 5, 2, 6, 3][..], &1_f32.to_le_bytes(), &[4], &2_f64.to_le_bytes(), &[5], &text(b"{}"), &[0]].concat();
+    let aux = [&[247][..], &id_bytes, &[2, 1], &opcodes].concat();
+    let file = file(b"REDIS0012", &[&aux, &record(7, &[&id_bytes, &opcodes])]);
+    assert_eq!(ModuleId(id).to_string(), "ReJSON-RL v3");
+    let records = read(&file);
+    assert!(matches!(&records[0].value, Value::Module(ModuleId(module), parts) if *module == id && parts.len() == 5));
+    let summary = verify(&file).expect("a sound file");
+    assert_eq!(summary.modules.iter().map(|id| id.name()).collect::<Vec<_>>(), ["ReJSON-RL"]);
+}
+
+#[test]
+fn key_metadata_belongs_to_the_record() {
+    let metadata = [&[243, 1][..], &[1, 2, 3, 4], &[2, 7, 5], &text(b"meta"), &[0]].concat();
+    let plain = record(0, &[&text(b"v")]);
+    let with = [&metadata[..], &plain].concat();
+    let whole = file(b"REDIS0013", &[&with]);
+    read(&whole);
+    let mut parser = Parser::new(Depth::Frame, Limits::default());
+    let (mut raw, mut marked) = (Vec::new(), false);
+    let mut sink = |event: Event<'_>| match event {
+        Event::Raw(bytes) => raw.extend_from_slice(bytes),
+        Event::Key(key) => marked = key.has_metadata,
+        _ => {}
+    };
+    whole.chunks(3).try_for_each(|piece| parser.feed(piece, &mut sink)).expect("a sound file");
+    assert_eq!((raw, marked), (with, true));
+}
+
+#[test]
+fn opcodes_of_both_engines_are_told_apart() {
+    let slots = [&[243][..], &text(b"job"), &[1, 0, 5]].concat();
+    read(&file(b"VALKEY080", &[&slots, &record(0, &[&text(b"v")])]));
+    let slot_info = [244, 5, 1, 0];
+    read(&file(b"REDIS0012", &[&slot_info, &record(0, &[&text(b"v")])]));
+    for (header, opcode) in [(b"VALKEY080", 244), (b"VALKEY081", 242), (b"REDIS0010", 246)] {
+        let error = verify(&file(header, &[&[opcode, 0, 0]])).expect_err("not of this engine");
+        let named = match error {
+            RdbError::UnknownOpcode { byte, offset, .. } | RdbError::Unreadable { byte, offset, .. } => (byte, offset),
+            other => panic!("{other}"),
+        };
+        assert_eq!(named, (opcode, 9));
+    }
+}
+
+#[test]
+fn unknown_types_are_named_with_their_place() {
+    for (header, kind, text) in [
+        (
+            b"REDIS0012",
+            23,
+            "a hash from before Redis 7.4's release (byte 23 at offset 9 of a REDIS0012 file) cannot be read",
+        ),
+        (b"VALKEY080", 24, "unknown value type 24 at offset 9 of a VALKEY080 file"),
+        (b"VALKEY081", 23, "a value of type PATH_HASH (byte 23 at offset 9 of a VALKEY081 file) cannot be read"),
+        (b"REDIS0015", 100, "unknown value type 100 at offset 9 of a REDIS0015 file"),
+        (
+            b"REDIS0003",
+            6,
+            "a module value from before Redis 4.0's release (byte 6 at offset 9 of a REDIS0003 file) cannot be read",
+        ),
+    ] {
+        let error = verify(&file(header, &[&record(kind, &[])])).expect_err("not known");
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+#[test]
+fn old_scores_are_read() {
+    let score = |bytes: &[u8]| {
+        let file = file(b"REDIS0006", &[&record(3, &[&[1], &text(b"m"), bytes])]);
+        verify(&file).map(|_| match &records(&file)[0].value {
+            Value::Zset(members) => members[0].1,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(score(b"\x041.25"), Ok(1.25));
+    assert_eq!(score(&[254]), Ok(f64::INFINITY));
+    assert_eq!(score(&[255]), Ok(f64::NEG_INFINITY));
+    assert!(matches!(score(&[253]), Err(RdbError::Damaged { .. })));
+    assert!(matches!(score(b"\x03abc"), Err(RdbError::Damaged { .. })));
+}
+
+#[test]
+fn expiries_in_seconds_are_expiries() {
+    let file = file(b"REDIS0002", &[&[253], &1_000_i32.to_le_bytes(), &record(0, &[&text(b"v")])]);
+    let mut bytes = file;
+    bytes.truncate(bytes.len() - 8); // no checksum below version 5
+    assert_eq!(read(&bytes)[0].expires_at, Some(1_000_000));
+}
+
+#[test]
+fn a_wrong_checksum_is_told_from_a_missing_one() {
+    let mut bytes = file(b"REDIS0011", &[&record(0, &[&text(b"v")])]);
+    assert!(verify(&bytes).is_ok());
+    *bytes.last_mut().expect("a checksum") = 1;
+    assert!(matches!(verify(&bytes), Err(RdbError::WrongChecksum { stored: 0x0100_0000_0000_0000, .. })));
+}
+
+#[test]
+fn after_an_error_every_call_gives_the_same_error() {
+    let mut verifier = Verifier::new(Options::default());
+    let error = verifier.feed(b"not an RDB file").expect_err("not an RDB");
+    assert_eq!(verifier.feed(b"REDIS0011"), Err(error.clone()));
+    assert_eq!(verifier.finish(), Err(error));
+}
+
+#[test]
+fn long_strings_come_in_pieces_and_are_whole() {
+    let long = vec![b'x'; 200_000];
+    let bytes = file(b"REDIS0011", &[&record(0, &[&text(&long)]), &record(1, &[&length(1), &text(&long)])]);
+    let records = records(&bytes);
+    assert_eq!(records[0].value, Value::String(long.clone()));
+    assert_eq!(records[1].value, Value::List(vec![long]));
+    assert_eq!(verify(&bytes).expect("a sound file").types.get(&ValueType::List), Some(&1));
+}

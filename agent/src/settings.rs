@@ -106,7 +106,9 @@ impl Explain for SettingsError {
                 Some("move the password into a file of its own, mode 0600, and name it as password_file".to_owned())
             }
             Self::Address(error) => error.hint(),
-            Self::NoAuthority => Some("name the authority of the server's certificate as ca_file".to_owned()),
+            Self::NoAuthority => Some(
+                "name the authority of the server's certificate with --redis-ca (ca_file in the settings)".to_owned(),
+            ),
             Self::Tls(error) => error.hint(),
         }
     }

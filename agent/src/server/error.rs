@@ -150,7 +150,7 @@ impl Explain for ServerError {
                 "the file holds the password alone, and must be readable by the agent".to_owned()
             }
             Self::NotPlain { server, .. } => format!(
-                "if the port speaks TLS, use {} and name its authority with ca_file",
+                "if the port speaks TLS, use {} and name its authority with --redis-ca (ca_file in the settings)",
                 server.to_string().replacen("redis:", "rediss:", 1)
             ),
             Self::PasswordMissing { .. } => {

@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anstream::{eprintln, println};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use urtext_identity::JoinToken;
 use urtext_types::{Chain, Explain, Secret};
@@ -14,6 +15,7 @@ use crate::{
     check::check,
     home::Home,
     join::{JoinRequest, join},
+    memory,
     run::run,
     settings::{PASSWORD_VARIABLE, RedisSettings, Settings},
 };
@@ -120,7 +122,11 @@ async fn join_command(arguments: JoinArgs) -> ExitCode {
 }
 
 async fn run_command(dir: PathBuf) -> ExitCode {
+    let bounded = memory::bound();
     start_log();
+    if let Err(error) = bounded {
+        warn!(%error, "the allocator keeps its defaults: the agent may use twice the memory");
+    }
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -198,5 +204,10 @@ fn password_in_environment() -> Option<Secret<String>> {
 fn start_log() {
     let filter =
         EnvFilter::try_from_env("URTEXT_LOG").unwrap_or_else(|_| EnvFilter::new("info,h2=warn,hyper=warn,tower=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }

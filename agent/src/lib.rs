@@ -6,6 +6,7 @@
 //!   [`tasks`] keeps what became of them.
 //! - [`session`] is the stream to the coordinator, [`uplink`] the connection below it, [`store`] the
 //!   repository behind it; [`certificate`] and [`trust`] say who we are and whom we believe.
+//! - [`home`] and [`settings`] are the agent's directory and its `agent.toml`; [`memory`] keeps the process small.
 //!
 //! Nothing listens: the agent dials its server and its coordinator. The one exception is a restore, whose
 //! target comes to the agent. It never deletes anything in a repository, and cannot read past backups: it
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod home;
 pub mod join;
+pub mod memory;
 pub mod observe;
 pub mod restore;
 pub mod run;

@@ -9,7 +9,7 @@ use urtext_repository::{
     Recipients, SettingsSummary, Stale, Timings, Written,
 };
 use urtext_types::{
-    CaptureRefusal, Evidence, ForkEdge, Keyspace, NodeObservation, Position, Role, Timestamp, may_capture,
+    CaptureRefusal, Evidence, ForkEdge, Keyspace, NodeObservation, Position, Role, Timestamp, staleness,
 };
 
 use super::CaptureError;
@@ -79,14 +79,14 @@ pub(super) fn position(
     }
 }
 
-/// Why a copy that was asked for knowingly is old, if it is.
-pub(super) fn stale(before: &NodeObservation, max_link_down: Duration) -> Option<Stale> {
-    let refusal = may_capture(before, false, max_link_down).err().filter(|refusal| refusal.may_be_overridden())?;
-    let link_down_seconds = match refusal {
+/// How it comes that the copy may be old.
+pub(super) fn stale(before: &NodeObservation) -> Option<Stale> {
+    let reason = staleness(before)?;
+    let link_down_seconds = match reason {
         CaptureRefusal::LinkDown { down_for_seconds } => down_for_seconds,
         _ => None,
     };
-    Some(Stale { reason: refusal.to_string(), link_down_seconds })
+    Some(Stale { reason: reason.to_string(), link_down_seconds })
 }
 
 impl Captured<'_> {
@@ -276,10 +276,9 @@ mod tests {
     #[test]
     fn a_copy_of_a_replica_without_its_master_is_marked() {
         let node = observed(LINK_DOWN);
-        assert_eq!(stale(&node, Duration::from_secs(60)), None, "one second is within what is allowed");
-        let marked = stale(&node, Duration::ZERO).expect("stale");
+        let marked = stale(&node).expect("stale");
         assert_eq!(marked.link_down_seconds, Some(1));
         assert!(marked.reason.contains("down for 1 s"), "{}", marked.reason);
-        assert_eq!(stale(&observed(REPLICA), Duration::ZERO), None);
+        assert_eq!(stale(&observed(REPLICA)), None);
     }
 }

@@ -233,7 +233,7 @@ pub async fn capture(
         started_at,
         finished_at: clock::now(),
         save,
-        stale: manifest::stale(&before, request.max_link_down),
+        stale: manifest::stale(&before),
     };
     let manifest = captured.manifest()?;
     progress("committing", received, Some(received));

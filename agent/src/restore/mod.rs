@@ -16,6 +16,7 @@ mod target;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -181,14 +182,24 @@ async fn verify(
     let inspector = Inspector::start();
     let mut done = 0;
     progress("verifying", done, Some(total));
-    while let Some(part) = rdb.next().await? {
+    'parts: while let Some(part) = rdb.next().await? {
         done += part.len() as u64;
-        if !inspector.feed(part).await {
-            break;
+        for piece in pieces(part) {
+            if !inspector.feed(piece).await {
+                break 'parts;
+            }
         }
         progress("verifying", done, Some(total));
     }
     Ok(inspector.finish().await?)
+}
+
+/// A part of 16 MiB is in use until its last piece was; pieces let go of it before the next one is wanted.
+const PIECE_BYTES: usize = 512 * 1024;
+
+/// A part in pieces that share its memory.
+fn pieces(part: Bytes) -> impl Iterator<Item = Bytes> {
+    (0..part.len()).step_by(PIECE_BYTES).map(move |from| part.slice(from..part.len().min(from + PIECE_BYTES)))
 }
 
 fn check_against(summary: &Summary, manifest: &Manifest) -> Result<(), RestoreError> {

@@ -24,8 +24,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// A target that comes back this often does not want the data.
 const CONNECTIONS: usize = 3;
-/// Parts of the RDB read ahead of the target, 16 MiB each, besides the one that the reader holds.
-const PARTS_IN_FLIGHT: usize = 1;
+/// Pieces on their way to the target, besides the part that the reader has ready.
+const PIECES_IN_FLIGHT: usize = 4;
 
 /// What is given to the target.
 pub(super) struct Serving<'a> {
@@ -162,7 +162,7 @@ impl Serving<'_> {
 
     /// Reads the backup a second time, a little ahead of the target.
     fn read_ahead(&self, readers: &mut JoinSet<()>) -> mpsc::Receiver<Result<Bytes, ReadError>> {
-        let (pieces, given) = mpsc::channel(PARTS_IN_FLIGHT);
+        let (pieces, given) = mpsc::channel(PIECES_IN_FLIGHT);
         let rdb = self.reader.rdb(self.identities.to_vec());
         readers.spawn(async move {
             let mut rdb: RdbReader = match rdb {
@@ -172,10 +172,20 @@ impl Serving<'_> {
                     return;
                 }
             };
-            while let Some(piece) = rdb.next().await.transpose() {
-                let failed = piece.is_err();
-                if pieces.send(piece).await.is_err() || failed {
-                    return;
+            loop {
+                match rdb.next().await {
+                    Ok(Some(part)) => {
+                        for piece in super::pieces(part) {
+                            if pieces.send(Ok(piece)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        let _ = pieces.send(Err(error)).await;
+                        return;
+                    }
                 }
             }
         });

@@ -221,7 +221,7 @@ fn candidate(entry: &BackupEntry) -> Candidate {
         received_at: entry.received_at,
         verified: Verified::Never,
         ineligible: entry.damaged.clone(),
-        stale: entry.stale.clone(),
+        stale: entry.stale.as_ref().map(|how| format!("captured while {how}")),
         keys: entry.keys,
         bytes: ByteCount::new(entry.rdb_bytes),
         run_id: entry.run_id.clone(),

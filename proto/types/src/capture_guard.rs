@@ -28,23 +28,33 @@ pub fn may_capture(
     if observation.replication.failover_in_progress {
         return Err(CaptureRefusal::FailingOver);
     }
-    let Role::Replica { link, .. } = &observation.replication.role else {
-        return Ok(());
-    };
-    if link.sync_in_progress {
+    if let Role::Replica { link, .. } = &observation.replication.role
+        && link.sync_in_progress
+    {
         return Err(CaptureRefusal::Syncing);
     }
-    if allow_stale {
-        return Ok(());
+    match staleness(observation) {
+        None => Ok(()),
+        Some(_) if allow_stale => Ok(()),
+        Some(CaptureRefusal::LinkDown { down_for_seconds: Some(seconds) })
+            if Duration::from_secs(seconds) <= max_link_down =>
+        {
+            Ok(())
+        }
+        Some(refusal) => Err(refusal),
     }
+}
+
+/// How it comes that a snapshot of this server may hold old data, however short the time: what a
+/// backup is marked with.
+pub fn staleness(observation: &NodeObservation) -> Option<CaptureRefusal> {
+    let Role::Replica { link, .. } = &observation.replication.role else {
+        return None;
+    };
     if observation.replication.offset == Offset::ZERO {
-        return Err(CaptureRefusal::NeverInSync);
+        return Some(CaptureRefusal::NeverInSync);
     }
-    match (link.up, link.down_since_seconds) {
-        (true, _) => Ok(()),
-        (false, Some(seconds)) if Duration::from_secs(seconds) <= max_link_down => Ok(()),
-        (false, down_for_seconds) => Err(CaptureRefusal::LinkDown { down_for_seconds }),
-    }
+    (!link.up).then_some(CaptureRefusal::LinkDown { down_for_seconds: link.down_since_seconds })
 }
 
 /// Why a server's data set is not fit to be captured now.
@@ -69,16 +79,6 @@ fn for_how_long(seconds: Option<u64>) -> String {
     match seconds {
         Some(seconds) => format!("for {seconds} s"),
         None => "since it was started".to_owned(),
-    }
-}
-
-impl CaptureRefusal {
-    /// Whether a person who knows what the copy is may have it all the same.
-    pub fn may_be_overridden(self) -> bool {
-        match self {
-            Self::Loading | Self::FailingOver | Self::Syncing => false,
-            Self::NeverInSync | Self::LinkDown { .. } => true,
-        }
     }
 }
 
@@ -159,9 +159,6 @@ mod tests {
     fn check(observation: &NodeObservation, by_itself: Result<(), CaptureRefusal>, on_request: bool) {
         assert_eq!(may_capture(observation, false, MINUTE), by_itself);
         assert_eq!(may_capture(observation, true, MINUTE).is_ok(), on_request, "asked for knowingly");
-        if let Err(refusal) = by_itself {
-            assert_eq!(refusal.may_be_overridden(), on_request);
-        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod secret;
 mod size;
 mod time;
 
-pub use capture_guard::{CaptureRefusal, may_capture};
+pub use capture_guard::{CaptureRefusal, may_capture, staleness};
 pub use error::{Chain, ErrorKind, Explain};
 pub use id::{
     BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, ShardName, SiteName, TaskId,

@@ -21,9 +21,9 @@ pub struct NodeObservation {
 }
 
 impl NodeObservation {
-    /// Keys in all databases.
+    /// Keys in all databases. Saturates: the numbers are another host's.
     pub fn keys(&self) -> u64 {
-        self.keyspace.values().map(|db| db.keys).sum()
+        self.keyspace.values().fold(0, |sum, database| sum.saturating_add(database.keys))
     }
 
     /// The position of the node's data set, or `None` where the offset does not track writes: a

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,9 +14,14 @@ pub struct InvalidTimestamp {
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Prints and serializes as RFC 3339 in UTC.
+///
+/// Times come from other hosts, so any number must survive being written and read: one beyond the four
+/// digits that RFC 3339 has for a year is written as `N ms since 1970`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timestamp(i64);
+
+const BEYOND_RFC3339: &str = " ms since 1970";
 
 impl Timestamp {
     pub const fn from_millis(millis: i64) -> Self {
@@ -52,9 +57,11 @@ impl From<DateTime<Utc>> for Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::<Utc>::from_timestamp_millis(self.0) {
-            Some(time) => f.pad(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            // Beyond what a calendar can say (262,000 years): the number itself, still exact.
-            None => f.pad(&format!("{} ms since 1970", self.0)),
+            Some(time) if (0..=9999).contains(&time.year()) => {
+                f.pad(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+            }
+            // The number itself, still exact.
+            Some(_) | None => f.pad(&format!("{}{BEYOND_RFC3339}", self.0)),
         }
     }
 }
@@ -62,6 +69,9 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        if let Some(millis) = text.strip_suffix(BEYOND_RFC3339).and_then(|number| number.parse().ok()) {
+            return Ok(Self(millis));
+        }
         DateTime::parse_from_rfc3339(text)
             .map(|time| Self(time.timestamp_millis()))
             .map_err(|_| InvalidTimestamp { text: text.to_owned() })
@@ -98,6 +108,18 @@ mod tests {
         assert_eq!(text.parse::<Timestamp>().map(|t| t.to_string()), Ok(text.to_owned()));
         assert_eq!("2026-11-22T16:44:07.250+01:00".parse::<Timestamp>(), text.parse());
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn every_time_reads_back_as_written() {
+        // The ends of what has four digits, of what the calendar has, and of the number.
+        let ends = [-62_167_219_200_000, 253_402_300_799_999, -8_334_601_228_800_000, 8_210_266_876_799_999];
+        for millis in ends.into_iter().chain([0, i64::MIN, i64::MAX]) {
+            for millis in [millis.saturating_sub(1), millis, millis.saturating_add(1)] {
+                let time = Timestamp::from_millis(millis);
+                assert_eq!(time.to_string().parse(), Ok(time), "{millis}");
+            }
+        }
     }
 
     #[test]

@@ -144,6 +144,9 @@ impl Explain for ServerError {
                  client_key_file in agent.toml"
                     .to_owned()
             }
+            Self::Tls { source: TlsFailure::TheirsOfAnotherAuthority, .. } => {
+                "name the authority of the server's certificate with --redis-ca (ca_file in the settings)".to_owned()
+            }
             Self::Tls { source, .. } => return source.hint(),
             Self::TlsSettings { source, .. } => return source.hint(),
             Self::PasswordFile { .. } => {

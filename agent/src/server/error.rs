@@ -1,6 +1,6 @@
 //! What can go wrong between the agent and its server.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind as RedisErrorKind, RedisError, ServerErrorKind};
 use thiserror::Error;
@@ -14,57 +14,57 @@ use super::{CAPTURE_RIGHTS, InvalidInfo, ServerAddress, Transport};
 pub enum ServerError {
     #[error("connect to {server}")]
     Unreachable {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: io::Error,
     },
     #[error("{server} did not answer {what} within {} s", limit.as_secs())]
-    Timeout { server: ServerAddress, what: String, limit: Duration },
+    Timeout { server: Arc<ServerAddress>, what: String, limit: Duration },
     #[error("connect to {server}")]
     Tls {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: TlsFailure,
     },
     #[error("prepare TLS for {server}")]
     TlsSettings {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: IdentityError,
     },
     #[error("read the password for {server} from {path}")]
     PasswordFile {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         path: String,
         #[source]
         source: io::Error,
     },
     /// Over plain TCP: what a port that expects TLS does.
     #[error("{server} closed the connection, or answered {what} with something that is not the Redis protocol")]
-    NotPlain { server: ServerAddress, what: String },
+    NotPlain { server: Arc<ServerAddress>, what: String },
     #[error("the connection to {server} was lost during {what}")]
-    Lost { server: ServerAddress, what: String },
+    Lost { server: Arc<ServerAddress>, what: String },
     #[error("{server} wants a password, and none is configured")]
-    PasswordMissing { server: ServerAddress },
+    PasswordMissing { server: Arc<ServerAddress> },
     #[error("{server} refused the password of user {user:?}, or the user is disabled", user = server.user())]
-    WrongPassword { server: ServerAddress },
+    WrongPassword { server: Arc<ServerAddress> },
     #[error("user {user:?} may not run {command} on {server}", user = server.user())]
-    NotPermitted { server: ServerAddress, command: String },
+    NotPermitted { server: Arc<ServerAddress>, command: String },
     #[error("{server} does not know the command {command}")]
-    CommandUnknown { server: ServerAddress, command: String },
+    CommandUnknown { server: Arc<ServerAddress>, command: String },
     #[error("{server} is loading its data set")]
-    Loading { server: ServerAddress },
+    Loading { server: Arc<ServerAddress> },
     #[error("{server} is a replica without its master and does not serve stale data")]
-    MasterDown { server: ServerAddress },
+    MasterDown { server: Arc<ServerAddress> },
     #[error("{server} accepts no more clients")]
-    TooManyClients { server: ServerAddress },
+    TooManyClients { server: Arc<ServerAddress> },
     #[error("{server} refused {command}: {reply}")]
-    Refused { server: ServerAddress, command: String, reply: String },
+    Refused { server: Arc<ServerAddress>, command: String, reply: String },
     #[error("{server} answered {command} with something else than expected: {problem}")]
-    UnexpectedReply { server: ServerAddress, command: String, problem: String },
+    UnexpectedReply { server: Arc<ServerAddress>, command: String, problem: String },
     #[error("what {server} says of itself cannot be used")]
     Info {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: InvalidInfo,
     },
@@ -72,7 +72,7 @@ pub enum ServerError {
 
 impl ServerError {
     /// What the client library says after `command`, in our words.
-    pub(super) fn of_command(server: &ServerAddress, command: &str, limit: Duration, error: &RedisError) -> Self {
+    pub(super) fn of_command(server: &Arc<ServerAddress>, command: &str, limit: Duration, error: &RedisError) -> Self {
         let server = server.clone();
         let command = command.to_owned();
         let reply = || error.detail().unwrap_or_default().to_owned();
@@ -164,7 +164,7 @@ impl Explain for ServerError {
             }
             Self::NotPermitted { server, .. } => {
                 format!(
-                    "on the server: ACL SETUSER {} {CAPTURE_RIGHTS}; `urtext-agent check` tells what is missing",
+                    "`urtext-agent check` tells what is missing; all of it, on the server: ACL SETUSER {} {CAPTURE_RIGHTS}",
                     server.user()
                 )
             }

@@ -110,3 +110,6 @@ impl App {
         Ok(app)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,7 @@ impl App {
     /// takes effect on connections that are open.
     ///
     /// A serial that is not known is from before the catalog was lost, since nothing else issues under our
-    /// authority: it is accepted, unless the node has a newer one.
+    /// authority: it is accepted, unless the node has a newer one, and ends the older ones.
     pub async fn check_agent(&self, certificate: &PeerCertificate, agent: &AgentIdentity) -> Result<(), Fault> {
         let attempt = || "check a certificate".to_owned();
         let known = self.catalog.enrolment(&certificate.serial).await.map_err(Fault::while_doing(attempt()))?;
@@ -156,7 +156,9 @@ impl App {
                     enrolled_at: self.clock.now(),
                     replaced_at: None,
                 };
-                self.catalog.add_enrolment(&enrolment).await.map_err(Fault::while_doing(attempt()))
+                self.catalog.add_found_enrolment(&enrolment).await.map_err(Fault::while_doing(attempt()))?;
+                self.fleet.end_others(&NodeKey::of(agent), &certificate.serial);
+                Ok(())
             }
         }
     }

@@ -26,7 +26,7 @@ use crate::{
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// A clock that is further off is reported: times of different hosts can then not be put side by side.
-pub const SKEW_WORTH_REPORTING: i64 = 1000;
+pub const SKEW_WORTH_REPORTING: u64 = 1000;
 
 /// Messages that wait for an agent that does not read. Tasks and pings are few; an agent that lets so
 /// many pile up is gone, and its session is ended.

@@ -88,7 +88,7 @@ impl App {
 
     async fn save(&self) {
         if let Err(error) = self.save_observations().await {
-            warn!(error = %Chain(&error), "could not save observations; the next ones will tell the same");
+            warn!(error = %Chain(&error), "could not save how far the histories have come; trying again");
         }
         if let Err(error) = self.record_edges().await {
             warn!(error = %Chain(&error), "could not record a fork in the repository; trying again");
@@ -98,14 +98,24 @@ impl App {
     async fn save_observations(&self) -> Result<(), CatalogError> {
         let seen = self.fleet.take_unsaved();
         let unsaved = std::mem::take(&mut *self.unsaved.lock().expect("nothing panics while it holds what is unsaved"));
-        if !seen.is_empty() {
-            self.catalog.put_observations(&seen).await?;
+        if !seen.is_empty()
+            && let Err(error) = self.catalog.put_observations(&seen).await
+        {
+            warn!(error = %Chain(&error), "could not save observations; the next ones will tell the same");
         }
         let heads: Vec<_> = unsaved.heads.into_iter().map(|((shard, _), head)| (shard, head)).collect();
-        if !heads.is_empty() || !unsaved.samples.is_empty() {
-            self.catalog.put_progress(&heads, &unsaved.samples).await?;
+        if heads.is_empty() && unsaved.samples.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let saved = self.catalog.put_progress(&heads, &unsaved.samples).await;
+        if saved.is_err() {
+            // Nobody tells of a head again that does not move.
+            let mut unsaved = self.unsaved.lock().expect("nothing panics while it holds what is unsaved");
+            for (shard, head) in heads {
+                unsaved.heads.entry((shard, head.position.history)).or_insert(head);
+            }
+        }
+        saved
     }
 
     /// Writes the records of edges that have none yet.

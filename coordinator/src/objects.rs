@@ -12,13 +12,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{info, warn};
 use urtext_identity::AgentIdentity;
 use urtext_repository::{
-    BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Sha256Digest, SignedManifest,
+    BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Sha256Digest, SignedManifest, StoreError,
 };
 use urtext_types::{ByteCount, Chain, ErrorKind};
 
 use crate::{
     Fault,
     app::App,
+    catalog::BackupEntry,
     shard::NodeKey,
     tasks::{Outcome, Task},
 };
@@ -54,6 +55,8 @@ pub struct Announced {
     location: Location,
     pub size: usize,
     sha256: Sha256Digest,
+    /// Its backup is committed: what is there may be sent again, and nothing is added.
+    is_committed: bool,
 }
 
 impl App {
@@ -75,36 +78,35 @@ impl App {
         let (Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key)) = &location else {
             return Err(denied("it is no part of a backup".to_owned()));
         };
-        self.may_write(agent, key).await?.map_err(denied)?;
+        let is_committed = self.may_write(agent, key).await?.map_err(denied)?;
         if size > MAX_OBJECT_BYTES as u64 {
             let (size, limit) = (ByteCount::new(size), ByteCount::new(MAX_OBJECT_BYTES as u64));
             return Err(usage(format!("{name} has {size}; an object may have {limit}")));
         }
         let sha256: [u8; 32] =
             sha256.try_into().map_err(|_| usage(format!("the SHA-256 of {name} has {} bytes", sha256.len())))?;
-        Ok(Announced { name, location, size: size as usize, sha256: Sha256Digest::from_bytes(sha256) })
+        Ok(Announced { name, location, size: size as usize, sha256: Sha256Digest::from_bytes(sha256), is_committed })
     }
 
-    /// `Err` with the reason if not.
-    async fn may_write(&self, agent: &AgentIdentity, key: &BackupKey) -> Result<Result<(), String>, Fault> {
-        if let Some(task) = self.tasks.capture(agent, key) {
-            return Ok(match task.state().outcome {
-                Some(Outcome::Failed(_)) => Err("that snapshot was given up".to_owned()),
-                // Committed already: an answer got lost, and the same bytes come again.
-                Some(_) | None => Ok(()),
-            });
+    /// Whether the backup is committed already; `Err` with the reason if that agent may not write there.
+    async fn may_write(&self, agent: &AgentIdentity, key: &BackupKey) -> Result<Result<bool, String>, Fault> {
+        if self.tasks.capture(agent, key).is_some() {
+            return Ok(Ok(false));
         }
-        // The same after a restart of the coordinator: nothing but the same bytes is accepted then.
-        let committed = self.catalog.backup(key.id).await.map_err(Fault::while_doing("look up a backup"))?;
+        // An answer got lost, and the same bytes come again. Nodes of two deployments may have one name.
+        let committed = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
+        let is_own = |entry: &BackupEntry| {
+            (&entry.deployment, &entry.shard, &entry.node) == (&agent.deployment, &agent.shard, &agent.node)
+        };
         Ok(match committed {
-            Some(entry) if entry.key() == *key && entry.node == agent.node => Ok(()),
+            Some(entry) if is_own(&entry) => Ok(true),
             Some(_) | None => Err("it was not asked for that backup".to_owned()),
         })
     }
 
     /// Puts an object that arrived whole. Says whether it was there already.
     pub async fn put(&self, agent: &AgentIdentity, announced: Announced, bytes: Bytes) -> Result<PutOutcome, Fault> {
-        let Announced { name, location, size: _, sha256 } = announced;
+        let Announced { name, location, size: _, sha256, is_committed } = announced;
         let hashed = bytes.clone();
         let found = tokio::task::spawn_blocking(move || Sha256Digest::of(&hashed)).await;
         let found = found.map_err(|error| Fault::new(ErrorKind::Internal, format!("hash an object: {error}")))?;
@@ -113,9 +115,24 @@ impl App {
             return Err(Fault::new(ErrorKind::Unavailable, message));
         }
         let Location::Manifest(key) = location else {
+            if is_committed {
+                return self.put_again(agent, &name, &bytes).await;
+            }
             return self.repository.store().put_new(&name, bytes).await.map_err(Fault::while_doing("store an object"));
         };
         self.commit(agent, &key, bytes).await
+    }
+
+    /// What a committed backup consists of is decided: the same bytes are there already, or it is refused.
+    async fn put_again(&self, agent: &AgentIdentity, name: &ObjectName, bytes: &Bytes) -> Result<PutOutcome, Fault> {
+        match self.repository.store().get(name).await {
+            Ok(there) if there == *bytes => Ok(PutOutcome::AlreadyIdentical),
+            Ok(_) | Err(StoreError::NotFound { .. }) => {
+                let message = format!("agent {agent} may not write {name}: its backup is committed");
+                Err(Fault::new(ErrorKind::Denied, message))
+            }
+            Err(error) => Err(Fault::while_doing("store an object")(error)),
+        }
     }
 
     /// Verifies a manifest, puts it, and lists the backup.
@@ -134,7 +151,7 @@ impl App {
             return Err(Fault::new(ErrorKind::Denied, message));
         }
         self.check_objects(key, &manifest).await?;
-        let known = self.catalog.backup(key.id).await.map_err(Fault::while_doing(refused()))?;
+        let known = self.catalog.backup_at(key).await.map_err(Fault::while_doing(refused()))?;
         let outcome =
             self.repository.store().put_new(&key.manifest(), bytes).await.map_err(Fault::while_doing(refused()))?;
         // From here on the backup is committed, whatever becomes of the rest.

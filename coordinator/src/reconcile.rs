@@ -31,8 +31,10 @@ impl App {
     /// The repository or the catalog does not answer: nothing is changed then.
     pub async fn reconcile(&self, deployment: Option<&DeploymentName>) -> Result<(), Fault> {
         let attempt = || "compare the catalog with the repository".to_owned();
-        let found = self.repository.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
+        // In this order: what is indexed was committed before, so that a backup which is committed meanwhile
+        // is not taken for one that has disappeared.
         let indexed = self.catalog.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
+        let found = self.repository.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
         let mut indexed: BTreeMap<BackupKey, BackupEntry> =
             indexed.into_iter().map(|entry| (entry.key(), entry)).collect();
         let verify_all = found.len() <= VERIFIED_EACH_TIME;
@@ -44,6 +46,8 @@ impl App {
             }
             match self.repository.read_backup(key.clone(), &self.verifier).await {
                 Ok(reader) => match entry {
+                    // Committed and indexed meanwhile, with what its session knows.
+                    None if self.is_indexed(&key).await? => {}
                     None => {
                         info!(backup = %key, "found a backup in the repository");
                         self.index(reader.manifest(), key.id.timestamp(), None).await?;
@@ -79,6 +83,11 @@ impl App {
         known.retain(|key, _| deployment.is_some_and(|deployment| key.deployment != *deployment));
         known.extend(unreadable);
         Ok(())
+    }
+
+    async fn is_indexed(&self, key: &BackupKey) -> Result<bool, Fault> {
+        let indexed = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
+        Ok(indexed.is_some())
     }
 
     async fn mark_damaged(&self, entry: Option<BackupEntry>, reason: &str) -> Result<(), Fault> {
@@ -244,6 +253,6 @@ fn learn_from(
 /// How far the agent's clock was ahead, judged by the id of the backup, which the coordinator made from
 /// its own clock just before the capture began. Below half a minute that may as well be waiting.
 fn estimated_skew(manifest: &Manifest) -> i64 {
-    let skew = manifest.timings.started_at.as_millis() - manifest.backup.timestamp().as_millis();
-    if skew.abs() > 30_000 { skew } else { 0 }
+    let skew = manifest.timings.started_at.as_millis().saturating_sub(manifest.backup.timestamp().as_millis());
+    if skew.unsigned_abs() > 30_000 { skew } else { 0 }
 }

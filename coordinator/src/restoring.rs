@@ -24,7 +24,7 @@ use crate::{
     catalog::{BackupEntry, TaskWork},
     clock::entropy,
     fleet::Node,
-    shard::ShardKey,
+    shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
     verdict::Judgement,
 };
@@ -193,7 +193,12 @@ impl App {
                 .with_hint("nothing was changed; make a new plan: run `urtext restore` again")
         };
         let now = self.clock.now();
-        let node = self.fleet.node(&crate::shard::NodeKey::of(&target.agent));
+        let key = NodeKey::of(&target.agent);
+        let under_way = self.tasks.open_for(&key);
+        if let Some(other) = under_way.iter().find(|task| matches!(task.stored.work, TaskWork::Restore { .. })) {
+            return Err(moved_on(format!("the {} to node {} is under way", other.what(), target.agent.node)));
+        }
+        let node = self.fleet.node(&key);
         let node = node.ok_or_else(|| moved_on(format!("node {} is gone", target.agent.node)))?;
         let session = self.session_of(&node, now)?;
         if session.boot_id != target.boot_id || session.recipient != target.recipient {

@@ -25,6 +25,10 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// An agent says hello at once.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
+/// Of what went wrong, so much is kept: a long chain of causes, not a flood. It must fit the headers of an
+/// answer.
+const FAILURE_CHARACTERS: usize = 2000;
+
 /// The session of one agent, open.
 pub struct OpenSession {
     app: Arc<App>,
@@ -145,7 +149,7 @@ impl OpenSession {
             }
             Some(Message::ObservationFailed(pb::ObservationFailed { at_ms: _, failure })) => {
                 let failure = failure.ok_or_else(|| model::InvalidField::missing("observation_failed.failure"))?;
-                self.app.fleet.failed(&key, failure);
+                self.app.fleet.failed(&key, readable(failure));
             }
             Some(Message::TaskProgress(pb::TaskProgress { id, phase, bytes_done, bytes_total })) => {
                 let id = model::parse("task_progress.id", &id)?;
@@ -189,7 +193,7 @@ impl OpenSession {
             let outcome = match outcome {
                 Some(pb::task_result::Outcome::Captured(_)) => self.app.captured(&task).await?,
                 Some(pb::task_result::Outcome::Restored(done)) => self.app.restored(&task, done).await?,
-                Some(pb::task_result::Outcome::Failed(failure)) => Outcome::Failed(failure.into()),
+                Some(pb::task_result::Outcome::Failed(failure)) => Outcome::Failed(readable(failure).into()),
                 None => return Err(model::InvalidField::missing("task_result.outcome").into()),
             };
             self.app.end_task(&task, outcome).await;
@@ -258,4 +262,28 @@ pub async fn hello(inbound: &mut Streaming<pb::AgentMessage>) -> Result<pb::Hell
 /// Foreign text that is shown to people.
 fn shortened(text: String) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// A failure as people and a gRPC status can bear it: it comes from an agent, and goes to terminals.
+fn readable(failure: pb::Failure) -> pb::Failure {
+    let readable = |text: String| -> String {
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(FAILURE_CHARACTERS).collect()
+    };
+    let pb::Failure { message, hint, kind } = failure;
+    pb::Failure { message: readable(message), hint: hint.map(readable), kind: shortened(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_failure_neither_writes_to_terminals_nor_fills_them() {
+        let message = format!("\x1b[2Jgone\n{}", "é".repeat(100_000));
+        let failure = pb::Failure { message, hint: Some("\u{9b}31m".to_owned()), kind: "in\x07ternal".to_owned() };
+        let pb::Failure { message, hint, kind } = readable(failure);
+        assert!(message.starts_with(" [2Jgone é"), "{message:.20}");
+        assert_eq!(message.chars().count(), FAILURE_CHARACTERS);
+        assert_eq!((hint.as_deref(), kind.as_str()), (Some(" 31m"), "internal"));
+    }
 }

@@ -86,6 +86,19 @@ impl Catalog {
         rows.map_err(&failed)?.iter().map(|row| json(row, "summary")).collect::<Result<_, _>>().map_err(&failed)
     }
 
+    /// The backup in that place.
+    pub async fn backup_at(&self, key: &BackupKey) -> Result<Option<BackupEntry>, CatalogError> {
+        let failed = self.failed("look up a backup");
+        let row = sqlx::query("SELECT summary FROM backups WHERE deployment = $1 AND shard = $2 AND id = $3")
+            .bind(key.deployment.to_string())
+            .bind(key.shard.to_string())
+            .bind(key.id.to_string())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(&failed)?;
+        row.map(|row| json(&row, "summary")).transpose().map_err(&failed)
+    }
+
     /// The backup of that id, of whatever deployment.
     pub async fn backup(&self, id: BackupId) -> Result<Option<BackupEntry>, CatalogError> {
         let failed = self.failed("look up a backup");

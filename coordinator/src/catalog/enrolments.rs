@@ -98,8 +98,27 @@ impl Catalog {
         rows.iter().map(Enrolment::from_row).collect::<Result<_, _>>().map_err(&failed)
     }
 
-    /// Records a certificate beside the others of its node: a renewal, or one from before the catalog
-    /// was lost.
+    /// Records a certificate that was issued before the catalog was lost, and takes the ones that are older
+    /// for replaced: of two that are both not known any more, the older one may have been.
+    pub async fn add_found_enrolment(&self, enrolment: &Enrolment) -> Result<(), CatalogError> {
+        let failed = self.failed("record a certificate");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        sqlx::query(
+            "UPDATE enrolments SET replaced_ms = $4 \
+             WHERE deployment = $1 AND node = $2 AND not_before_ms < $3 AND replaced_ms IS NULL",
+        )
+        .bind(enrolment.identity.deployment.to_string())
+        .bind(enrolment.identity.node.to_string())
+        .bind(enrolment.not_before.as_millis())
+        .bind(enrolment.enrolled_at.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        enrolment.insert(&mut transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)
+    }
+
+    /// Records a certificate beside the others of its node: a renewal.
     pub async fn add_enrolment(&self, enrolment: &Enrolment) -> Result<(), CatalogError> {
         let failed = self.failed("record a certificate");
         let mut connection = self.pool.acquire().await.map_err(&failed)?;

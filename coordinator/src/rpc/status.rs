@@ -43,13 +43,13 @@ async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fa
     let mut findings = app.histories.of(shard).findings;
     for node in &nodes {
         if let Some(skew) = node.live_session(now).and_then(|session| session.clock_skew_ms)
-            && skew.abs() > SKEW_WORTH_REPORTING
+            && skew.unsigned_abs() > SKEW_WORTH_REPORTING
         {
             let direction = if skew > 0 { "ahead of" } else { "behind" };
             findings.push(format!(
                 "the clock of node {} is {:.1} s {direction} the coordinator's; times are corrected by that",
                 node.identity.node,
-                skew.abs() as f64 / 1000.0
+                skew.unsigned_abs() as f64 / 1000.0
             ));
         }
     }

@@ -1,10 +1,10 @@
 //! Objects of the repository behind the coordinator.
 
-use std::{pin::Pin, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, stream};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use urtext_proto::{MAX_PIECE_BYTES, model::InvalidField, pb};
 use urtext_repository::PutOutcome;
@@ -19,9 +19,18 @@ use crate::{
 
 pub(super) struct Service(pub(super) Arc<App>);
 
+/// An object that comes slower than this, in bytes a second, is given up: its place in memory is for others.
+const SLOWEST: u64 = 32 * 1024;
+
+/// A reader that takes nothing for so long is gone, or keeps others from reading.
+const TAKING_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pieces that wait for the reader.
+const PIECES_WAITING: usize = 1;
+
 #[async_trait]
 impl pb::storage_server::Storage for Service {
-    type GetObjectStream = Pin<Box<dyn Stream<Item = Result<pb::GetObjectResponse, Status>> + Send>>;
+    type GetObjectStream = ReceiverStream<Result<pb::GetObjectResponse, Status>>;
 
     async fn put_object(
         &self,
@@ -33,7 +42,11 @@ impl pb::storage_server::Storage for Service {
         let announced = self.0.announce(&agent, &header.name, header.size, &header.sha256).await?;
         // While others are being put, this one waits at the agent: nothing of it is read.
         let _place = self.0.puts.enter().await;
-        let bytes = receive(&mut parts, &announced).await?;
+        let limit = receiving_limit(announced.size);
+        let bytes = timeout(limit, receive(&mut parts, &announced)).await.map_err(|_| {
+            let message = format!("{} did not arrive within {} s; send it again", announced.name, limit.as_secs());
+            Status::from(Fault::new(ErrorKind::Unavailable, message))
+        })??;
         let outcome = self.0.put(&agent, announced, bytes).await?;
         Ok(Response::new(pb::PutObjectResponse { already_there: outcome == PutOutcome::AlreadyIdentical }))
     }
@@ -45,7 +58,7 @@ impl pb::storage_server::Storage for Service {
         let reader = peers::reader(&self.0, &request).await?;
         let name = request.into_inner().name;
         let app = Arc::clone(&self.0);
-        // The place is given back with the last piece, or when the reader hangs up.
+        // The place is given back with the last piece, or when the reader hangs up or takes nothing.
         let place = Arc::clone(&self.0.gets).acquire_owned().await.expect("the gate is never closed");
         let bytes = match reader {
             Reader::Agent(agent) => app.get_for_agent(&agent, &name).await?,
@@ -54,11 +67,17 @@ impl pb::storage_server::Storage for Service {
                 app.get(&name).await?
             }
         };
-        let messages = stream::iter(pieces(bytes)).map(move |message| {
-            let _held = &place;
-            Ok(message)
+        let (sender, messages) = mpsc::channel(PIECES_WAITING);
+        self.0.background.spawn(async move {
+            let _held = place;
+            for message in pieces(bytes) {
+                // A reader that is cut off sees that the object ends before its size.
+                if !matches!(timeout(TAKING_LIMIT, sender.send(Ok(message))).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
         });
-        Ok(Response::new(messages.boxed()))
+        Ok(Response::new(ReceiverStream::new(messages)))
     }
 }
 
@@ -67,6 +86,11 @@ async fn header(parts: &mut Streaming<pb::PutObjectRequest>) -> Result<pb::PutOb
         Some(pb::put_object_request::Part::Header(header)) => Ok(header),
         _ => Err(Fault::from(InvalidField::missing("put_object.header")).into()),
     }
+}
+
+/// How long an object of that size may take.
+fn receiving_limit(size: usize) -> Duration {
+    IDLE_LIMIT + Duration::from_secs(size as u64 / SLOWEST)
 }
 
 /// The announced number of bytes, and no more.

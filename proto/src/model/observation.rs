@@ -38,6 +38,17 @@ impl From<&NodeObservation> for pb::NodeObservation {
     }
 }
 
+/// The longest word that a server says of itself: a host name.
+const WORD_CHARACTERS: usize = 255;
+
+/// A word that the server said, as it can be shown on a terminal: it may be anybody's server.
+fn plain(word: String) -> String {
+    if word.len() <= WORD_CHARACTERS && !word.contains(char::is_control) {
+        return word;
+    }
+    word.chars().filter(|c| !c.is_control()).take(WORD_CHARACTERS).collect()
+}
+
 /// A database's number and keys.
 fn database(keyspace: pb::Keyspace) -> (u32, Keyspace) {
     let pb::Keyspace { database, keys, expires } = keyspace;
@@ -81,7 +92,7 @@ impl TryFrom<pb::ServerIdentity> for ServerIdentity {
     fn try_from(server: pb::ServerIdentity) -> Result<Self, InvalidField> {
         let engine = server.engine().try_into()?;
         let pb::ServerIdentity { engine: _, version, run_id, cluster_enabled } = server;
-        Ok(Self { engine, version, run_id, cluster_enabled })
+        Ok(Self { engine, version: plain(version), run_id: plain(run_id), cluster_enabled })
     }
 }
 
@@ -164,7 +175,10 @@ impl TryFrom<pb::NodeAddress> for NodeAddress {
     type Error = InvalidField;
     fn try_from(address: pb::NodeAddress) -> Result<Self, InvalidField> {
         let pb::NodeAddress { host, port } = address;
-        Ok(Self { host, port: u16::try_from(port).map_err(|_| InvalidField::wrong("address.port", port))? })
+        Ok(Self {
+            host: plain(host),
+            port: u16::try_from(port).map_err(|_| InvalidField::wrong("address.port", port))?,
+        })
     }
 }
 
@@ -193,7 +207,12 @@ impl TryFrom<pb::ReplicaLink> for ReplicaLink {
     type Error = InvalidField;
     fn try_from(link: pb::ReplicaLink) -> Result<Self, InvalidField> {
         let pb::ReplicaLink { address, state, offset, lag_seconds } = link;
-        Ok(Self { address: required("replica.address", address)?.try_into()?, state, offset, lag_seconds })
+        Ok(Self {
+            address: required("replica.address", address)?.try_into()?,
+            state: plain(state),
+            offset,
+            lag_seconds,
+        })
     }
 }
 
@@ -319,6 +338,15 @@ mod tests {
             }],
         };
         assert_eq!(NodeObservation::try_from(pb::NodeObservation::from(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_does_not_write_to_terminals() {
+        let mut sent = observation();
+        sent.server.version = format!("9.1\x1b]0;.2\n{}", "é".repeat(1000));
+        let received = NodeObservation::try_from(pb::NodeObservation::from(&sent)).expect("an observation");
+        assert!(received.server.version.starts_with("9.1]0;.2é"), "{:?}", received.server.version);
+        assert_eq!(received.server.version.chars().count(), WORD_CHARACTERS);
     }
 
     #[test]

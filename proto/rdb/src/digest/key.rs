@@ -36,24 +36,44 @@ pub(super) struct KeyHasher {
     any: bool,
 }
 
+/// What follows. Even, where texts begin with an odd byte.
 mod tag {
-    pub(super) const SCORE: u8 = 1;
-    pub(super) const FIELD_EXPIRY: u8 = 2;
-    pub(super) const ARRAY_INDEX: u8 = 3;
-    pub(super) const ENTRY: u8 = 4;
-    pub(super) const LAST_ID: u8 = 5;
-    pub(super) const GROUP: u8 = 6;
-    pub(super) const PENDING: u8 = 7;
-    pub(super) const CONSUMER: u8 = 8;
-    pub(super) const HELD: u8 = 9;
-    pub(super) const NACKED: u8 = 10;
-    pub(super) const SIGNED: u8 = 11;
-    pub(super) const UNSIGNED: u8 = 12;
-    pub(super) const FLOAT: u8 = 13;
-    pub(super) const DOUBLE: u8 = 14;
-    pub(super) const TEXT: u8 = 15;
-    pub(super) const SORTED: u8 = 16;
-    pub(super) const SUMMED: u8 = 17;
+    pub(super) const SCORE: u8 = 2;
+    pub(super) const FIELD_EXPIRY: u8 = 4;
+    pub(super) const ARRAY_INDEX: u8 = 6;
+    pub(super) const ENTRY: u8 = 8;
+    pub(super) const LAST_ID: u8 = 10;
+    pub(super) const GROUP: u8 = 12;
+    pub(super) const PENDING: u8 = 14;
+    pub(super) const CONSUMER: u8 = 16;
+    pub(super) const HELD: u8 = 18;
+    pub(super) const NACKED: u8 = 20;
+    pub(super) const SIGNED: u8 = 22;
+    pub(super) const UNSIGNED: u8 = 24;
+    pub(super) const FLOAT: u8 = 26;
+    pub(super) const DOUBLE: u8 = 28;
+    /// The hash of an element that is long.
+    pub(super) const LONG: u8 = 30;
+    pub(super) const SORTED: u8 = 32;
+    pub(super) const SUMMED: u8 = 34;
+}
+
+/// Seven bits a byte, least significant first; a set high bit says that more follow.
+#[inline]
+fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// One piece of a text. Pieces are always cut at the same places, so that their lengths are a property
+/// of the text.
+#[inline]
+fn put_text(out: &mut Vec<u8>, bytes: &[u8], last: bool) {
+    put_varint(out, (bytes.len() as u64) << 2 | u64::from(last) << 1 | 1);
+    out.extend_from_slice(bytes);
 }
 
 fn type_byte(logical: LogicalType) -> u8 {
@@ -84,11 +104,11 @@ impl KeyHasher {
         if self.unordered {
             self.elements.clear();
         }
-        self.gathered.push(type_byte(logical));
-        self.gathered.push(u8::from(key.expires_at.is_some()));
-        self.gathered.extend_from_slice(&key.expires_at.unwrap_or(0).to_le_bytes());
-        self.gathered.extend_from_slice(&(key.key.len() as u64).to_le_bytes());
-        self.gathered.extend_from_slice(key.key);
+        self.gathered.push(type_byte(logical) << 1 | u8::from(key.expires_at.is_some()));
+        if let Some(time) = key.expires_at {
+            self.gathered.extend_from_slice(&time.to_le_bytes());
+        }
+        put_text(&mut self.gathered, key.key, true);
         if let Some(module) = key.module {
             self.gathered.extend_from_slice(&module.0.to_le_bytes());
         }
@@ -103,9 +123,12 @@ impl KeyHasher {
                 if begins_element {
                     self.end_element();
                 }
-                // Pieces are always cut at the same places, so their lengths are a property of the text.
-                let length = (bytes.len() as u32) << 1 | u32::from(*last);
-                self.put(tag::TEXT, &[&length.to_le_bytes(), bytes]);
+                if self.unordered {
+                    self.elements.text(bytes, *last);
+                } else {
+                    put_text(&mut self.gathered, bytes, *last);
+                    self.spill();
+                }
             }
             Item::Score(score) => self.put(tag::SCORE, &[&score.to_le_bytes()]),
             Item::FieldExpiry(time) => {
@@ -157,7 +180,7 @@ impl KeyHasher {
             if self.left_out > 0 && !self.any {
                 return None;
             }
-            let elements = std::mem::take(&mut self.elements);
+            let mut elements = std::mem::take(&mut self.elements);
             elements.hash_into(self);
             self.elements = elements;
         }
@@ -198,8 +221,8 @@ impl KeyHasher {
 struct Elements {
     /// Short elements, and the hashes of long ones, one behind the other.
     bytes: Vec<u8>,
-    /// Where each complete element ends in `bytes`.
-    ends: Vec<u32>,
+    /// The complete elements in `bytes`.
+    complete: Vec<Element>,
     /// Where the element at hand begins in `bytes`, if there is one.
     current: Option<usize>,
     /// Of the element at hand, once it is long.
@@ -208,33 +231,45 @@ struct Elements {
     summed: Option<Box<Multiset>>,
 }
 
-/// What represents an element: its bytes, or their hash.
-const SHORT: u8 = 0;
-const LONG: u8 = 1;
+/// Where an element is, and eight bytes of it, which nearly always decide its order.
+#[derive(Debug, Clone, Copy)]
+struct Element {
+    prefix: u64,
+    start: u32,
+    end: u32,
+}
 
 impl Elements {
     fn clear(&mut self) {
         self.bytes.clear();
-        self.ends.clear();
+        self.complete.clear();
         self.current = None;
         self.long = None;
         self.summed = None;
     }
 
     #[inline]
+    fn text(&mut self, bytes: &[u8], last: bool) {
+        let start = *self.current.get_or_insert(self.bytes.len());
+        put_text(&mut self.bytes, bytes, last);
+        self.bound(start);
+    }
+
+    #[inline]
     fn put(&mut self, tag: u8, parts: &[&[u8]]) {
-        let start = *self.current.get_or_insert_with(|| {
-            let start = self.bytes.len();
-            self.bytes.push(SHORT);
-            start
-        });
+        let start = *self.current.get_or_insert(self.bytes.len());
         self.bytes.push(tag);
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
+        self.bound(start);
+    }
+
+    #[inline]
+    fn bound(&mut self, start: usize) {
         if self.bytes.len() - start > LONG_ELEMENT {
-            self.long.get_or_insert_default().update(&self.bytes[start + 1..]);
-            self.bytes.truncate(start + 1);
+            self.long.get_or_insert_default().update(&self.bytes[start..]);
+            self.bytes.truncate(start);
         }
     }
 
@@ -250,9 +285,9 @@ impl Elements {
     fn end_current(&mut self) -> bool {
         let Some(start) = self.current.take() else { return false };
         if let Some(long) = self.long.take() {
-            let hash = long.chain_update(&self.bytes[start + 1..]).finalize();
+            let hash = long.chain_update(&self.bytes[start..]).finalize();
             self.bytes.truncate(start);
-            self.bytes.push(LONG);
+            self.bytes.push(tag::LONG);
             self.bytes.extend_from_slice(&hash);
         }
         if let Some(summed) = &mut self.summed {
@@ -260,39 +295,44 @@ impl Elements {
             self.bytes.truncate(start);
             return true;
         }
-        self.ends.push(self.bytes.len() as u32);
+        let element = &self.bytes[start..];
+        // Behind the first byte, which is a length and would rarely decide.
+        let prefix = match element.get(1..9) {
+            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
+            None => element.iter().skip(1).fold(0, |prefix, byte| prefix << 8 | u64::from(*byte)),
+        };
+        self.complete.push(Element { prefix, start: start as u32, end: self.bytes.len() as u32 });
         if self.bytes.len() > SORTED_LIMIT {
             let mut summed = Box::<Multiset>::default();
-            for element in self.complete() {
-                summed.add(&Sha256::digest(element).into());
+            for element in &self.complete {
+                summed.add(&Sha256::digest(element.of(&self.bytes)).into());
             }
             self.summed = Some(summed);
             self.bytes.clear();
-            self.ends.clear();
+            self.complete.clear();
         }
         true
     }
 
-    fn complete(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
-    }
-
-    fn hash_into(&self, key: &mut KeyHasher) {
-        match &self.summed {
-            Some(summed) => {
-                key.gathered.push(tag::SUMMED);
-                key.gathered.extend_from_slice(&summed.digest());
-            }
-            None => {
-                key.gathered.push(tag::SORTED);
-                let mut sorted: Vec<&[u8]> = self.complete().collect();
-                sorted.sort_unstable();
-                for element in sorted {
-                    // Elements tell their own end: each text in them carries its length.
-                    key.gathered.extend_from_slice(element);
-                }
-            }
+    fn hash_into(&mut self, key: &mut KeyHasher) {
+        if let Some(summed) = &self.summed {
+            key.gathered.push(tag::SUMMED);
+            key.gathered.extend_from_slice(&summed.digest());
+            return;
         }
+        let bytes = &self.bytes;
+        self.complete.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.of(bytes).cmp(b.of(bytes))));
+        key.gathered.push(tag::SORTED);
+        for element in &self.complete {
+            // Elements tell their own end: each text in them carries its length.
+            key.gathered.extend_from_slice(element.of(bytes));
+        }
+    }
+}
+
+impl Element {
+    #[inline]
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
     }
 }

@@ -66,6 +66,9 @@ fn a_stranger_in_the_coordinators_place_is_not_joined_and_not_obeyed() {
     fleet.coordinator.urtext(&["status"]).expect(8).says(&["authority"]);
     stranger.stop();
     fleet.coordinator.serve();
+    // By itself it asks again half a minute later; a person would not wait either.
+    fleet.agent_mut("fra-1").stop();
+    fleet.agent_mut("fra-1").run();
     fleet.wait_for_node("fra-1", "its agent connected again", |seen| seen["connected"] == true);
 }
 

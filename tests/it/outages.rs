@@ -104,7 +104,7 @@ fn a_coordinator_killed_at_any_moment_of_a_backup_loses_no_committed_one_and_lis
 
 #[test]
 fn a_deleted_catalog_is_rebuilt_from_the_repository() {
-    let mut fleet = Fleet::of_three_sites(Version::Valkey91);
+    let mut fleet = Fleet::of_three_sites(Version::Redis70);
     load(fleet.server("fra-1"), 64, 100);
     fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
     let first = fleet.snapshot("nyc-1");
@@ -178,6 +178,8 @@ fn a_full_disk_at_the_coordinator_is_one_clear_sentence_and_no_half_backup() {
     let mut fleet = Fleet::with(&["--repository", &url], "");
     let (master, replica) = (Server::start(Version::Redis70), Server::start(Version::Redis70));
     replica.replicate(&master);
+    master.call(&["SET", "few", "1"]);
+    replica.catch_up_with(&master);
     fleet.add("fra-1", master);
     fleet.add("nyc-1", replica);
     let small = fleet.snapshot("nyc-1");
@@ -214,14 +216,16 @@ fn an_agent_killed_between_two_parts_leaves_nothing_listed_and_the_next_backup_w
     until("a first part to be stored", SOON, || parts(&fleet) > 0);
     fleet.agent_mut("nyc-1").kill9();
     let stored = parts(&fleet);
-    let status = snapshot.wait(SOON);
     assert!(stored < 7, "killed too late to prove anything: {stored} parts");
+    fleet.wait_for_node("nyc-1", "its agent gone", |seen| seen["connected"] == false);
+    assert!(ids(&fleet).is_empty());
+
+    // The task waits for its agent, which comes back and knows nothing of it: that is said.
+    fleet.agent_mut("nyc-1").run();
+    let status = snapshot.wait(SOON);
     assert_eq!(status.code(), Some(6), "{}", snapshot.log());
     assert!(snapshot.log().contains("nyc-1"), "{}", snapshot.log());
     assert!(ids(&fleet).is_empty());
-
-    fleet.agent_mut("nyc-1").run();
-    fleet.wait_for_node("nyc-1", "its agent connected", |seen| seen["connected"] == true);
     let id = fleet.snapshot("nyc-1");
     assert_eq!(ids(&fleet), [id.as_str()]);
     let expected = Contents::of(fleet.server("nyc-1"));

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use redis::{Cmd, Connection, ConnectionLike, FromRedisValue, Pipeline, Value, cmd};
+use redis::{Cmd, Connection, FromRedisValue, Pipeline, Value, cmd};
 
 use crate::servers::Server;
 
@@ -163,6 +163,9 @@ impl<'a> Batch<'a> {
     }
 
     fn flush(&mut self) {
+        if self.waiting == 0 {
+            return;
+        }
         let written: redis::RedisResult<()> = self.pipeline.query(&mut self.connection);
         written.unwrap_or_else(|error| panic!("write to {}: {error}", self.server.url()));
         self.pipeline.clear();
@@ -288,8 +291,7 @@ fn select(connection: &mut Connection, database: u8) {
 
 #[track_caller]
 fn ask<T: FromRedisValue>(connection: &mut Connection, command: &Cmd) -> T {
-    let answer = connection.req_command(command).unwrap_or_else(|error| panic!("read a data set: {error}"));
-    redis::from_redis_value(answer).unwrap_or_else(|error| panic!("read a data set: {error}"))
+    command.query(connection).unwrap_or_else(|error| panic!("read a data set: {error}"))
 }
 
 fn now_ms() -> i64 {

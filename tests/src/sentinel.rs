@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use redis::ConnectionLike;
 use tempfile::TempDir;
 
 use crate::{
@@ -87,7 +86,7 @@ impl Sentinel {
             for argument in command {
                 wire.arg(argument);
             }
-            client.get_connection()?.req_command(&wire)
+            wire.query(&mut client.get_connection()?)
         };
         ask().map_err(|error: redis::RedisError| error.to_string())
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Connection, ConnectionLike, FromRedisValue, Value};
+use redis::{Connection, FromRedisValue, Value};
 use tempfile::TempDir;
 
 use crate::{
@@ -177,7 +177,7 @@ impl Server {
         for argument in command {
             wire.arg(argument);
         }
-        self.connect()?.req_command(&wire)
+        wire.query(&mut self.connect()?)
     }
 
     /// One command that must succeed.

@@ -4,8 +4,8 @@ use urtext_types::{Relation, Timestamp};
 
 use crate::{
     chart::Place,
-    select::{Contender, Outcome, Situation, latest_decision},
     selection::{Decided, Selection, Standing, Verdict},
+    situation::{Contender, Outcome, Situation, latest_decision},
     view::{Candidate, Source},
     wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},
 };

@@ -8,8 +8,8 @@ use urtext_types::Position;
 use crate::{
     chart::{Bearing, Bearings, Place},
     data_as_of::DataAsOf,
-    select::Situation,
     selection::{Head, Missing},
+    situation::Situation,
     view::Source,
 };
 

@@ -12,8 +12,8 @@ use crate::{
     data_as_of::DataAsOf,
     explain::explain,
     head::{find_head, find_missing},
-    select::{Contender, Outcome, Situation},
     selection::{Decided, Judged, Selection, Standing, Verdict},
+    situation::{Contender, Outcome, Situation},
     view::Source,
     wording::{bytes, bytes_and_time, duration, history, how_to_save, keys, name, sentence, time},
 };

@@ -16,6 +16,7 @@ mod head;
 mod judge;
 mod select;
 mod selection;
+mod situation;
 mod suspect;
 mod wording;
 

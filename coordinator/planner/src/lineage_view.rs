@@ -11,7 +11,7 @@ use urtext_types::{Offset, ReplicationId};
 use crate::{
     chart::{Chart, Place},
     print::{COLUMNS, cut},
-    select::latest_decision,
+    situation::latest_decision,
     view::{ShardView, Source},
     wording::time,
 };

@@ -137,15 +137,14 @@ impl Settings {
             return Err(SettingsError::PasswordInUrl { path: path.to_owned() });
         }
         let redis = &mut settings.redis;
-        for file in [
+        let files = [
             &mut redis.password_file,
             &mut redis.ca_file,
             &mut redis.client_certificate_file,
             &mut redis.client_key_file,
-        ] {
-            if let Some(file) = file {
-                *file = dir.join(&*file);
-            }
+        ];
+        for file in files.into_iter().flatten() {
+            *file = dir.join(&*file);
         }
         Ok(settings)
     }

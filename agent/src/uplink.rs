@@ -10,7 +10,7 @@ use tonic::{
 use tower::service_fn;
 use urtext_identity::{ClientTls, ConnectError, Connector, TlsFailure};
 use urtext_proto::RpcError;
-use urtext_types::{Chain, Explain};
+use urtext_types::{Chain, ErrorKind, Explain};
 
 /// A connection on which nothing was heard for this long is asked whether it lives, so that a cut in the
 /// network is noticed by the side that would otherwise wait for ever.
@@ -66,6 +66,15 @@ pub fn explain(status: Status) -> RpcError {
             format!("the connection to the coordinator failed: {failure}"),
             failure.hint(),
         );
+    }
+    // Without an answer of the coordinator's own, what the layers below say of the connection is one matter.
+    if let Some(source) = status.source() {
+        let mut deepest = source;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        let message = format!("the connection to the coordinator was lost: {deepest}");
+        return RpcError::new(ErrorKind::Unavailable, message, None);
     }
     RpcError::from(status)
 }

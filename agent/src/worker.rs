@@ -9,7 +9,7 @@ use urtext_identity::AgentIdentity;
 use urtext_proto::{
     InvalidField, RpcError,
     pb::{self, task::Work, task_result::Outcome},
-    status::to_failure,
+    status::{kind_name, to_failure},
 };
 use urtext_repository::{Identity, Store};
 use urtext_types::{ErrorKind, Explain, TaskId};
@@ -57,8 +57,14 @@ impl Worker {
         let span = info_span!("task", %id);
         let run = async move {
             let outcome = worker.carry_out(id, work, &cancel).await;
-            if let Outcome::Failed(failure) = &outcome {
-                error!(error = failure.message, hint = failure.hint, "the task failed");
+            match &outcome {
+                Outcome::Failed(failure) if failure.kind == kind_name(ErrorKind::Unavailable) => {
+                    warn!(error = failure.message, hint = failure.hint, "the task failed");
+                }
+                Outcome::Failed(failure) => {
+                    error!(error = failure.message, hint = failure.hint, "the task failed");
+                }
+                Outcome::Captured(_) | Outcome::Restored(_) => {}
             }
             worker.board.finish(id, outcome);
             worker.observer.look_now();

@@ -3,6 +3,8 @@
 //! Servers are found as `tests/install-servers` puts them; a version that is not installed fails the test,
 //! unless none is, as on a machine that builds and does not test.
 
+#![expect(clippy::print_stderr, reason = "a failing test says which version it was at")]
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
@@ -26,7 +28,7 @@ use urtext_repository::{
     BackupKey, BackupReader, CaptureMethod, Identity, Manifest, ManifestSigner, ManifestVerifier, Store, seal_bytes,
     testing::MemoryStore,
 };
-use urtext_types::{BackupId, Evidence, NodeObservation, Role, Timestamp};
+use urtext_types::{BackupId, Evidence, Explain, NodeObservation, Role, Timestamp};
 
 const VERSIONS: [&str; 5] = ["redis-6.2", "redis-7.0", "redis-8.2", "valkey-8.1", "valkey-9.1"];
 const LIMIT: Duration = Duration::from_secs(20);
@@ -49,7 +51,7 @@ struct RealServer {
 impl RealServer {
     fn start(version: &str, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let mut command = Command::new(binary(version));
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(dir.path());
         command.args(["--repl-diskless-sync-delay", "0"]).args(arguments);
@@ -95,6 +97,10 @@ impl RealServer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 impl Drop for RealServer {
@@ -459,4 +465,68 @@ async fn a_server_that_cannot_be_used_says_why() {
         assert!(!format!("{error:?}").contains("secret") && !format!("{error:?}").contains("\"wrong\""));
     })
     .await;
+}
+
+/// Redis 7.0 is the one of the five that is built with TLS everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_tls_is_captured_over_tls_and_a_wrong_scheme_is_named() {
+    const VERSION: &str = "redis-7.0";
+    if !binary(VERSION).exists() {
+        eprintln!("skipped: {VERSION} is not installed; run tests/install-servers");
+        return;
+    }
+    let now = urtext_agent::clock::now();
+    let authority = CertificateAuthority::generate(now, AUTHORITY_LIFETIME).expect("an authority");
+    let certificate =
+        authority.issue_coordinator(&["127.0.0.1".to_owned()], now, AGENT_LIFETIME).expect("a certificate");
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("to write");
+        path.to_str().expect("a path").to_owned()
+    };
+    let ca = write("ca.pem", &authority.certificate_pem());
+    let chain = write("server.pem", &certificate.certificate_pem);
+    let key = write("server.key", certificate.key_pem.expose());
+    let tls_port = free_port();
+    let plain = RealServer::start(
+        VERSION,
+        &[
+            "--tls-port",
+            &tls_port.to_string(),
+            "--tls-cert-file",
+            &chain,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            "no",
+        ],
+    );
+    fill(&mut plain.connect().await, VERSION).await;
+    let settings = |scheme: &str, port: u16, ca_file: &str| urtext_agent::settings::RedisSettings {
+        url: format!("{scheme}://127.0.0.1:{port}"),
+        password_file: None,
+        ca_file: Some(ca_file.into()),
+        client_certificate_file: None,
+        client_key_file: None,
+    };
+    let server = |scheme, port| settings(scheme, port, &ca).server(None).expect("settings");
+
+    let keys = Keys::new();
+    let request = keys.request(Some(CaptureMethod::Replication));
+    let manifest = keys.capture(server("rediss", tls_port), &request).await.expect("a backup over TLS");
+    assert_eq!(manifest.contents.keys(), plain.observe().await.keys());
+
+    let hint_of = |error: ServerError| format!("{error}: {}", error.hint().unwrap_or_default());
+    let error = server("redis", tls_port).connect().await.err().expect("a TLS port");
+    assert!(matches!(error, ServerError::NotPlain { .. }), "{error}");
+    assert!(hint_of(error).contains(&format!("rediss://127.0.0.1:{tls_port}")));
+    let error = server("rediss", plain.port).connect().await.err().expect("a plain port");
+    assert!(hint_of(error).contains(&format!("try redis://127.0.0.1:{}", plain.port)));
+    let other = CertificateAuthority::generate(now, AUTHORITY_LIFETIME).expect("another authority");
+    let other = write("other.pem", &other.certificate_pem());
+    let error = settings("rediss", tls_port, &other).server(None).expect("settings").connect().await.err();
+    assert!(matches!(error, Some(ServerError::Tls { .. })), "{error:?}");
 }

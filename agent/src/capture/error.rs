@@ -1,6 +1,6 @@
 //! Why there is no backup.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use urtext_rdb::RdbError;
@@ -38,7 +38,7 @@ pub enum CaptureError {
     },
     #[error("capture from {server} by replication")]
     Replication {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: ReplicationError,
     },

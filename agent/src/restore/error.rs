@@ -1,6 +1,6 @@
 //! Why a restore ended, and in which state it left the target.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 use urtext_proto::InvalidField;
@@ -29,46 +29,46 @@ pub enum RestoreError {
     #[error(transparent)]
     NotLoadable(#[from] NotLoadable),
     #[error("the version of {server}, {version:?}, is not known")]
-    UnknownVersion { server: ServerAddress, version: String },
+    UnknownVersion { server: Arc<ServerAddress>, version: String },
     #[error("the backup holds data of modules, and {server} has not loaded {module}")]
-    ModuleMissing { server: ServerAddress, module: String },
+    ModuleMissing { server: Arc<ServerAddress>, module: String },
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error("{server} is a node of a Redis Cluster, which cannot be told to follow a master of ours")]
-    Cluster { server: ServerAddress },
+    Cluster { server: Arc<ServerAddress> },
     #[error("{server} follows masters over TLS only (tls-replication yes)")]
-    TlsReplication { server: ServerAddress },
+    TlsReplication { server: Arc<ServerAddress> },
     #[error("{server} is loading a data set, receiving one, or failing over")]
-    InTransition { server: ServerAddress },
+    InTransition { server: Arc<ServerAddress> },
     #[error("{server} is a replica of {master}, and its link is up")]
-    LiveReplica { server: ServerAddress, master: NodeAddress },
+    LiveReplica { server: Arc<ServerAddress>, master: NodeAddress },
     #[error("{server} holds {keys} keys")]
-    NotEmpty { server: ServerAddress, keys: u64 },
+    NotEmpty { server: Arc<ServerAddress>, keys: u64 },
     #[error("{server} holds {found} keys, more than the {planned} that were there when the restore was planned")]
-    MoreKeys { server: ServerAddress, found: u64, planned: u64 },
+    MoreKeys { server: Arc<ServerAddress>, found: u64, planned: u64 },
     #[error("{server} may use {limit} of memory (maxmemory), and the data needed {needed} where it was taken")]
-    MaxMemory { server: ServerAddress, limit: ByteCount, needed: ByteCount },
+    MaxMemory { server: Arc<ServerAddress>, limit: ByteCount, needed: ByteCount },
     #[error("listen for {server} on {address}")]
     Listen {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         address: String,
         #[source]
         source: io::Error,
     },
     #[error("give the data to {server}")]
     Serve {
-        server: ServerAddress,
+        server: Arc<ServerAddress>,
         #[source]
         source: ReplicationError,
     },
     #[error("{server} did not connect to {address} within {seconds} s of being told to")]
-    NeverCame { server: ServerAddress, address: String, seconds: u64 },
+    NeverCame { server: Arc<ServerAddress>, address: String, seconds: u64 },
     #[error("{server} was at {expected} and is now at {found}")]
-    Drifted { server: ServerAddress, expected: Position, found: Position },
+    Drifted { server: Arc<ServerAddress>, expected: Position, found: Position },
     #[error("{server} holds {found} keys in database {database} after the load, and the backup has {expected}")]
-    KeysDiffer { server: ServerAddress, database: u32, expected: u64, found: u64 },
+    KeysDiffer { server: Arc<ServerAddress>, database: u32, expected: u64, found: u64 },
     #[error("{server} was promoted, and does not name {expected} as the position from which it goes on")]
-    LineageLost { server: ServerAddress, expected: Position },
+    LineageLost { server: Arc<ServerAddress>, expected: Position },
     #[error("the restore was cancelled")]
     Cancelled,
 }

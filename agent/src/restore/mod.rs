@@ -239,6 +239,7 @@ async fn load(
         position,
         cancel,
         progress,
+        sent: Arc::default(),
     };
     serving.serve(&mut connection).await.map_err(|error| LoadFailed { error, touched: true })
 }

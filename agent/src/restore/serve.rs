@@ -2,11 +2,20 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use urtext_replication::{Offering, ReplicationError, ServeEvent, serve_snapshot};
@@ -22,6 +31,8 @@ const COME_LIMIT: Duration = Duration::from_secs(30);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// The longest silence of a target that loads or follows; both make themselves heard each second.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How often the bytes sent are told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// A target that comes back this often does not want the data.
 const CONNECTIONS: usize = 3;
 /// Pieces on their way to the target, besides the part that the reader has ready.
@@ -35,6 +46,8 @@ pub(super) struct Serving<'a> {
     pub(super) position: Position,
     pub(super) cancel: &'a CancellationToken,
     pub(super) progress: Progress<'a>,
+    /// Bytes of the RDB that are on their way to the target.
+    pub(super) sent: Arc<AtomicU64>,
 }
 
 impl Serving<'_> {
@@ -72,25 +85,26 @@ impl Serving<'_> {
         happened: &mut mpsc::Receiver<ServeEvent>,
         address: SocketAddr,
     ) -> Result<(), RestoreError> {
+        let total = self.reader.manifest().rdb.bytes;
+        let told_to_follow = Instant::now();
         let mut came = false;
         loop {
-            let event = match came {
-                true => happened.recv().await,
-                false => timeout(COME_LIMIT, happened.recv()).await.map_err(|_| RestoreError::NeverCame {
-                    server: self.target.address.clone(),
-                    address: address.to_string(),
-                    seconds: COME_LIMIT.as_secs(),
-                })?,
-            };
-            let total = Some(self.reader.manifest().rdb.bytes);
-            match event {
-                Some(ServeEvent::HandshakeDone { .. }) => {
-                    came = true;
-                    (self.progress)("loading", 0, total);
+            let Ok(event) = timeout(PROGRESS_INTERVAL, happened.recv()).await else {
+                if came {
+                    (self.progress)("loading", self.sent.load(Ordering::Relaxed), Some(total));
+                } else if told_to_follow.elapsed() >= COME_LIMIT {
+                    return Err(RestoreError::NeverCame {
+                        server: self.target.address.clone(),
+                        address: address.to_string(),
+                        seconds: COME_LIMIT.as_secs(),
+                    });
                 }
-                Some(ServeEvent::Loading) => (self.progress)("loading", total.unwrap_or(0), total),
+                continue;
+            };
+            match event {
+                Some(ServeEvent::HandshakeDone { .. }) => came = true,
                 Some(ServeEvent::Acked(offset)) if offset == self.position.offset => return Ok(()),
-                Some(ServeEvent::Acked(_)) => {}
+                Some(ServeEvent::Loading | ServeEvent::Acked(_)) => {}
                 // Whoever sent them has failed, and says why.
                 None => std::future::pending().await,
             }
@@ -164,6 +178,8 @@ impl Serving<'_> {
     fn read_ahead(&self, readers: &mut JoinSet<()>) -> mpsc::Receiver<Result<Bytes, ReadError>> {
         let (pieces, given) = mpsc::channel(PIECES_IN_FLIGHT);
         let rdb = self.reader.rdb(self.identities.to_vec());
+        let sent = Arc::clone(&self.sent);
+        sent.store(0, Ordering::Relaxed);
         readers.spawn(async move {
             let mut rdb: RdbReader = match rdb {
                 Ok(rdb) => rdb,
@@ -176,9 +192,11 @@ impl Serving<'_> {
                 match rdb.next().await {
                     Ok(Some(part)) => {
                         for piece in super::pieces(part) {
+                            let bytes = piece.len() as u64;
                             if pieces.send(Ok(piece)).await.is_err() {
                                 return;
                             }
+                            sent.fetch_add(bytes, Ordering::Relaxed);
                         }
                     }
                     Ok(None) => return,

@@ -1,5 +1,7 @@
 //! Whether the target can and may take the data. The decision is a function of what was seen.
 
+use std::sync::Arc;
+
 use urtext_rdb::ServerVersion;
 use urtext_repository::{Manifest, ModuleSummary};
 use urtext_types::{ByteCount, NodeObservation, Role};
@@ -14,7 +16,7 @@ use crate::{
 /// What was seen of the target.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    pub(super) address: ServerAddress,
+    pub(super) address: Arc<ServerAddress>,
     pub(super) observation: NodeObservation,
     pub(super) version: ServerVersion,
     pub(super) tls_replication: bool,
@@ -144,7 +146,7 @@ mod tests {
     fn target(info: &str) -> Target {
         let observation = Info::parse(info).observation(Timestamp::from_millis(0)).expect("a server");
         Target {
-            address: ServerAddress::parse("redis://127.0.0.1:1").expect("an address").0,
+            address: Arc::new(ServerAddress::parse("redis://127.0.0.1:1").expect("an address").0),
             observation,
             version: ServerVersion { engine: Engine::Redis, major: 7, minor: 0 },
             tls_replication: false,

@@ -26,6 +26,9 @@ use super::{Info, ServerAddress, ServerError, Transport};
 /// For name resolution, TCP and TLS together. The server is on this host or near it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// For the TLS handshake alone: a server that speaks no TLS may just be silent.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
+
 /// For one command. None of those that the agent sends works longer than a moment; a server that needs more
 /// is stuck in a script or swapping, and that is worth knowing.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -49,7 +52,7 @@ pub struct Server(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    address: ServerAddress,
+    address: Arc<ServerAddress>,
     password: Password,
     tls: Option<Arc<ClientConfig>>,
 }
@@ -57,10 +60,10 @@ struct Inner {
 impl Server {
     /// `tls` is needed where the address says TLS.
     pub fn new(address: ServerAddress, password: Password, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self(Arc::new(Inner { address, password, tls }))
+        Self(Arc::new(Inner { address: Arc::new(address), password, tls }))
     }
 
-    pub fn address(&self) -> &ServerAddress {
+    pub fn address(&self) -> &Arc<ServerAddress> {
         &self.0.address
     }
 
@@ -136,16 +139,20 @@ impl Server {
                 let config =
                     self.0.tls.clone().ok_or_else(|| unreachable(io::Error::other("TLS is not configured")))?;
                 let name = ServerName::try_from(host.clone()).map_err(|error| unreachable(io::Error::other(error)))?;
-                let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
-                    match TlsFailure::find(&error) {
-                        Some(source) => ServerError::Tls { server: server(), source },
-                        // A plain server reads our greeting as a broken command and hangs up.
-                        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-                            ServerError::Tls { server: server(), source: TlsFailure::NotTls }
-                        }
-                        None => unreachable(error),
+                let failed = |source| ServerError::Tls { server: server(), source };
+                let handshake = timeout(HANDSHAKE_LIMIT, TlsConnector::from(config).connect(name, tcp));
+                let tls = match handshake.await {
+                    Ok(Ok(tls)) => tls,
+                    Ok(Err(error)) => {
+                        return Err(match TlsFailure::find(&error) {
+                            Some(failure) => failed(failure),
+                            None if error.kind() == io::ErrorKind::UnexpectedEof => failed(TlsFailure::NotTls),
+                            None => unreachable(error),
+                        });
                     }
-                })?;
+                    // A plain server waits for the end of what it takes for a command (`networking.c:processInlineBuffer`).
+                    Err(_) => return Err(failed(TlsFailure::NotTls)),
+                };
                 Ok((Box::new(tls), Some(local)))
             }
         }

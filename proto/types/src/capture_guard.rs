@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{ErrorKind, Explain, NodeObservation, Offset, Role};
+use crate::{ErrorKind, Explain, NodeObservation, Role};
 
 /// Refuses a server whose data set is incomplete, about to be replaced, or older than is allowed.
 ///
@@ -51,7 +51,7 @@ pub fn staleness(observation: &NodeObservation) -> Option<CaptureRefusal> {
     let Role::Replica { link, .. } = &observation.replication.role else {
         return None;
     };
-    if observation.replication.offset == Offset::ZERO {
+    if !observation.replication.position_is_tracked() {
         return Some(CaptureRefusal::NeverInSync);
     }
     (!link.up).then_some(CaptureRefusal::LinkDown { down_for_seconds: link.down_since_seconds })
@@ -67,7 +67,7 @@ pub enum CaptureRefusal {
     /// `master_sync_in_progress`: what is there now is about to be thrown away.
     #[error("the server is receiving a full copy from its master, which will replace its data set")]
     Syncing,
-    /// A replica at offset 0 has nothing of its master, even where it says that its link is up.
+    /// Its link has never been up: what it holds is not its master's.
     #[error("the replica has not received anything from its master yet")]
     NeverInSync,
     /// `None`: it has been down since the server was started.
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Engine, MasterLink, NodeAddress, PersistenceView, ReplicationId, ReplicationView, ServerIdentity, Timestamp,
+        Engine, MasterLink, NodeAddress, Offset, PersistenceView, ReplicationId, ReplicationView, ServerIdentity, Timestamp,
     };
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -172,9 +172,18 @@ mod tests {
         check(&down_for(Some(60)), Ok(()), true);
         check(&down_for(Some(61)), Err(CaptureRefusal::LinkDown { down_for_seconds: Some(61) }), true);
         check(&down_for(None), Err(CaptureRefusal::LinkDown { down_for_seconds: None }), true);
-        let mut empty = replica(UP);
-        empty.replication.offset = Offset::ZERO;
-        check(&empty, Err(CaptureRefusal::NeverInSync), true);
+        let mut never_in_sync = down_for(None);
+        never_in_sync.replication.offset = Offset::ZERO;
+        check(&never_in_sync, Err(CaptureRefusal::NeverInSync), true);
+    }
+
+    /// Its first replica gives a master a new history, at offset 0, whatever data it holds.
+    #[test]
+    fn a_replica_in_sync_with_a_master_that_has_written_nothing_since_may_be_captured() {
+        let mut in_sync = replica(UP);
+        in_sync.replication.offset = Offset::ZERO;
+        check(&in_sync, Ok(()), true);
+        assert!(in_sync.position().is_some());
     }
 
     #[test]

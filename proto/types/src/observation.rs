@@ -91,12 +91,19 @@ pub struct ReplicationView {
 impl ReplicationView {
     /// See [`NodeObservation::position`].
     pub fn position(&self) -> Option<Position> {
-        let tracked = match &self.role {
+        self.position_is_tracked().then(|| Position::new(self.history, self.offset))
+    }
+
+    /// Whether the offset counts writes of the history.
+    pub(crate) fn position_is_tracked(&self) -> bool {
+        match &self.role {
             Role::Master { .. } => self.backlog_active,
-            // A replica that has never been in sync carries an id of its own and offset 0.
-            Role::Replica { .. } => self.offset > Offset::ZERO,
-        };
-        tracked.then(|| Position::new(self.history, self.offset))
+            // A replica that has never been in sync carries an id of its own and offset 0. The same
+            // offset with its link up is that of a master whose first replica this is, and which has
+            // written nothing since (`createReplicationBacklog` and `changeReplicationId` in
+            // replication.c): it holds all that its master does.
+            Role::Replica { link, .. } => self.offset > Offset::ZERO || link.up,
+        }
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) enum Stop {
     Fault(Fault),
 }
 
-/// What is wrong, and at which position of the window.
+/// What is wrong, and at which position of the window; negative for what began before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) at: usize,
+    pub(crate) at: i64,
     pub(crate) kind: FaultKind,
 }
 
@@ -169,7 +169,7 @@ impl<'a> Cursor<'a> {
     /// A whole string of at most `limit` bytes, stored and decoded.
     #[inline]
     pub(crate) fn string(&mut self, what: &'static str, limit: u64) -> Result<RawString<'a>, Stop> {
-        let at = self.pos;
+        let at = self.pos as i64;
         let head = self.string_head()?;
         let too_large = |bytes| Stop::Fault(Fault { at, kind: FaultKind::TooLarge { what, bytes, limit } });
         let fits = |n: u64| if n <= limit { usize::try_from(n).map_err(|_| too_large(n)) } else { Err(too_large(n)) };
@@ -198,11 +198,16 @@ impl<'a> Cursor<'a> {
 
     /// A fault at the current position; for a byte just read, that is one behind it.
     pub(crate) fn fault(&self, kind: FaultKind) -> Stop {
-        Stop::Fault(Fault { at: self.pos, kind })
+        Stop::Fault(Fault { at: self.pos as i64, kind })
     }
 
     pub(crate) fn fault_at(at: usize, kind: FaultKind) -> Stop {
-        Stop::Fault(Fault { at, kind })
+        Stop::Fault(Fault { at: at as i64, kind })
+    }
+
+    /// A fault in something that began `bytes` before the current position, maybe in an earlier window.
+    pub(crate) fn fault_behind(&self, bytes: u64, kind: FaultKind) -> Stop {
+        Stop::Fault(Fault { at: (self.pos as i64).saturating_sub_unsigned(bytes), kind })
     }
 }
 

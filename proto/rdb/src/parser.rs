@@ -168,7 +168,7 @@ impl Parser {
     }
 
     fn explain(&self, fault: Fault) -> RdbError {
-        let offset = self.offset + fault.at as u64;
+        let offset = self.offset.saturating_add_signed(fault.at);
         match (fault.kind, self.machine.header()) {
             (FaultKind::Damaged(what), _) => RdbError::Damaged { offset, what },
             (FaultKind::TooLarge { what, bytes, limit }, _) => RdbError::TooLarge { what, offset, bytes, limit },

@@ -23,9 +23,11 @@ pub(crate) enum Passing {
     Skipped {
         left: u64,
     },
+    /// `read` counts from the first byte of the string's head.
     Compressed {
         stream: Box<lzf::Stream>,
         part: Part,
+        read: u64,
     },
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
                     Depth::Frame => Passing::Skipped { left: compressed },
                     Depth::Verify | Depth::Values => {
                         let stream = lzf::Stream::new(compressed, len, depth == Depth::Values);
-                        Passing::Compressed { stream: Box::new(stream), part }
+                        Passing::Compressed { stream: Box::new(stream), part, read: (cursor.position() - at) as u64 }
                     }
                 }));
             }
@@ -106,13 +108,13 @@ impl Passing {
                 cursor.commit();
                 if *left == 0 { Ok(()) } else { Err(Stop::More(1)) }
             }
-            Self::Compressed { stream, part } => {
-                let at = cursor.position();
+            Self::Compressed { stream, part, read } => {
                 let bytes = cursor.take_up_to(stream.wanted());
+                *read += bytes.len() as u64;
                 cursor.commit();
                 stream
                     .feed(bytes, PIECE, |bytes, last| sink(Event::Item(Item::Text { part: *part, bytes, last })))
-                    .map_err(|what| Cursor::fault_at(at, FaultKind::Damaged(what)))?;
+                    .map_err(|what| cursor.fault_behind(*read, FaultKind::Damaged(what)))?;
                 if stream.wanted() == 0 { Ok(()) } else { Err(Stop::More(1)) }
             }
         }

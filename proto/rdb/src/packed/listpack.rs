@@ -94,13 +94,14 @@ fn array<const N: usize>(rest: &[u8]) -> Result<[u8; N], Damage> {
 }
 
 /// Behind each entry stands its size, seven bits a byte, to be read backwards; the first byte of the
-/// field (the last one read) has no continuation bit. Gives the field's size. The bounds are those of
-/// `listpack.c:lpEncodeBacklen`, which switches one before seven bits run out.
+/// field (the last one read) has no continuation bit. Gives the field's size.
+///
+/// Where seven bits run out, servers disagree (`listpack.c:lpEncodeBacklen`): a size of exactly 16383 takes
+/// three bytes in Redis and in Valkey up to 8.1, two in Valkey 9.1; the same one and two bytes on.
 #[inline]
 fn check_back_length(after: &[u8], size: usize) -> Result<usize, Damage> {
-    const WRONG: Damage = "a listpack entry's back length is not its size";
     if size < 128 {
-        return if after.first() == Some(&(size as u8)) { Ok(1) } else { Err(WRONG) };
+        return if after.first() == Some(&(size as u8)) { Ok(1) } else { Err(WRONG_BACK_LENGTH) };
     }
     let field = match size {
         128..16_383 => 2,
@@ -108,16 +109,29 @@ fn check_back_length(after: &[u8], size: usize) -> Result<usize, Damage> {
         2_097_151..268_435_455 => 4,
         _ => 5,
     };
-    let stored = after.get(..field).ok_or(TOO_SHORT)?;
+    if back_length_is(after, size, field) {
+        Ok(field)
+    } else if matches!(size, 16_383 | 2_097_151 | 268_435_455) && back_length_is(after, size, field - 1) {
+        Ok(field - 1)
+    } else {
+        Err(WRONG_BACK_LENGTH)
+    }
+}
+
+const WRONG_BACK_LENGTH: Damage = "a listpack entry's back length is not its size";
+
+#[inline]
+fn back_length_is(after: &[u8], size: usize, field: usize) -> bool {
+    let Some(stored) = after.get(..field) else { return false };
     let mut rest = size;
     for (i, byte) in stored.iter().enumerate().rev() {
         let continues = if i > 0 { 0x80 } else { 0 };
         if *byte != (rest & 0x7f) as u8 | continues {
-            return Err(WRONG);
+            return false;
         }
         rest >>= 7;
     }
-    Ok(field)
+    rest == 0
 }
 
 /// Checks a whole listpack and gives the number of its entries.
@@ -181,6 +195,22 @@ mod tests {
         check(&medium, Entry::Bytes(&text));
         let long: Vec<u8> = [0xf0, 0x2c, 0x01, 0, 0].into_iter().chain(text).collect();
         check(&long, Entry::Bytes(&text));
+    }
+
+    #[test]
+    fn both_forms_of_a_back_length_are_read_where_servers_disagree() {
+        for (size, fields) in [
+            (16_382, &[&[0x7f, 0xfe][..]][..]),
+            (16_383, &[&[0x7f, 0xff], &[0x00, 0xff, 0xff]]),
+            (16_384, &[&[0x01, 0x80, 0x80]]),
+            (2_097_151, &[&[0x7f, 0xff, 0xff], &[0x00, 0xff, 0xff, 0xff]]),
+        ] {
+            for field in fields {
+                assert_eq!(check_back_length(field, size), Ok(field.len()), "{size}");
+                assert!(check_back_length(field, size - 1).is_err());
+            }
+        }
+        assert!(check_back_length(&[0x00, 0xff, 0xfe], 16_382).is_err());
     }
 
     #[test]

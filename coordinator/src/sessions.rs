@@ -98,7 +98,7 @@ impl OpenSession {
                     },
                     Ok(None) => break Ok("the agent ended it"),
                     Err(status) => {
-                        info!(agent = %self.agent, error = %RpcError::from(status), "an agent's connection broke");
+                        info!(agent = %self.agent, error = status.message(), "an agent's connection broke");
                         break Ok("the connection broke");
                     }
                 },

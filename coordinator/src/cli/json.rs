@@ -591,3 +591,6 @@ impl TryFrom<pb::RestoreProof> for Proof {
 pub fn all<T, U: TryFrom<T, Error = model::InvalidField>>(list: Vec<T>) -> Result<Vec<U>, model::InvalidField> {
     list.into_iter().map(U::try_from).collect()
 }
+
+#[cfg(test)]
+mod tests;

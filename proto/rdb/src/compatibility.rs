@@ -97,6 +97,8 @@ const LAST_SHARED: u32 = 11;
 /// The rule: the same engine, at the same or a newer RDB version; and up to RDB 11 either engine. A
 /// header can be rewritten, so the types are asked too. Valkey's `rdb-version-check relaxed` is not
 /// counted on. Whether the target has the modules that the file needs is for the caller to ask.
+///
+/// Not seen here: Valkey 9.1 refuses listpacks of other servers with an entry of exactly 16383 bytes.
 pub fn loadable_by(
     header: RdbHeader,
     types: impl IntoIterator<Item = ValueType>,

@@ -1,7 +1,8 @@
 //! Carrying out tasks, one after the other.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc};
 
+use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, info, info_span, warn};
@@ -56,7 +57,9 @@ impl Worker {
         let worker = Arc::clone(self);
         let span = info_span!("task", %id);
         let run = async move {
-            let outcome = worker.carry_out(id, work, &cancel).await;
+            // A task that ends without a result would count as running until the agent is started anew.
+            let carried_out = AssertUnwindSafe(worker.carry_out(id, work, &cancel)).catch_unwind();
+            let outcome = carried_out.await.unwrap_or_else(|_| panicked());
             match &outcome {
                 Outcome::Failed(failure) if failure.kind == kind_name(ErrorKind::Unavailable) => {
                     warn!(error = failure.message, hint = failure.hint, "the task failed");
@@ -138,6 +141,11 @@ impl Worker {
 
 fn failed<E: Explain + 'static>(error: &E) -> Outcome {
     Outcome::Failed(to_failure(error))
+}
+
+fn panicked() -> Outcome {
+    let message = "the agent failed in the middle of the task by a fault of its own; its log says where";
+    failed(&RpcError::new(ErrorKind::Internal, message, Some("`urtext status` shows how its server is now".to_owned())))
 }
 
 fn cancelled() -> Outcome {

@@ -27,8 +27,8 @@ use crate::{capture::Progress, clock, server::Connection};
 
 /// How long the target may take to connect. Servers try once a second (`replication.c:replicationCron`).
 const COME_LIMIT: Duration = Duration::from_secs(30);
-/// From connection to PSYNC.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
+/// From connection to PSYNC, which takes a server milliseconds: a silent stranger must not use up [`COME_LIMIT`].
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The longest silence of a target that loads or follows; both make themselves heard each second.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// How often the bytes sent are told.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use urtext_types::Position;
 
 use crate::{
-    AuxFields, Checksum, Depth, Event, Key, KeyEnd, Limits, ModuleId, Parser, RdbError, RdbHeader, ValueType,
-    value_type::VALUE_TYPES,
+    AuxFields, Checksum, ContentDigest, Depth, DigestBuilder, Event, Key, KeyEnd, Limits, ModuleId, Parser, RdbError,
+    RdbHeader, ValueType, value_type::VALUE_TYPES,
 };
 
 /// What bytes behind the end of the RDB mean.
@@ -24,6 +24,8 @@ pub enum TrailingBytes {
 pub struct Options {
     pub limits: Limits,
     pub trailing: TrailingBytes,
+    /// Make the content digest in the same pass. Costs more than all the rest.
+    pub digest: bool,
 }
 
 /// What a sound RDB holds.
@@ -47,6 +49,8 @@ pub struct Summary {
     /// Bytes behind the RDB.
     pub trailing_bytes: u64,
     pub checksum: Checksum,
+    /// If it was asked for by [`Options::digest`].
+    pub digest: Option<ContentDigest>,
 }
 
 impl Summary {
@@ -85,6 +89,7 @@ pub struct DatabaseSummary {
 pub struct Verifier {
     parser: Parser,
     counts: Counts,
+    digest: Option<DigestBuilder>,
     trailing: TrailingBytes,
 }
 
@@ -93,9 +98,12 @@ const MAX_MODULES: usize = 256;
 
 impl Verifier {
     pub fn new(options: Options) -> Self {
+        let (depth, digest) =
+            if options.digest { (Depth::Values, Some(DigestBuilder::new())) } else { (Depth::Verify, None) };
         Self {
-            parser: Parser::new(Depth::Verify, options.limits),
+            parser: Parser::new(depth, options.limits),
             counts: Counts::default(),
+            digest,
             trailing: options.trailing,
         }
     }
@@ -103,7 +111,13 @@ impl Verifier {
     /// Takes the next bytes. After an error every call gives the same error.
     pub fn feed(&mut self, input: &[u8]) -> Result<(), RdbError> {
         let counts = &mut self.counts;
-        self.parser.feed(input, &mut |event: Event<'_>| counts.event(&event))?;
+        match &mut self.digest {
+            None => self.parser.feed(input, &mut |event: Event<'_>| counts.event(&event))?,
+            Some(digest) => self.parser.feed(input, &mut |event: Event<'_>| {
+                counts.event(&event);
+                digest.event(&event);
+            })?,
+        }
         let trailing = self.parser.trailing_bytes();
         match self.trailing {
             TrailingBytes::Refuse if trailing > 0 => {
@@ -139,6 +153,7 @@ impl Verifier {
             bytes: fed - trailing_bytes,
             trailing_bytes,
             checksum,
+            digest: self.digest.map(DigestBuilder::finish),
         })
     }
 }

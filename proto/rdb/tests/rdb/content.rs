@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{corpus, encode};
+use crate::support::{corpus, encode, verify};
 use proptest::{collection::vec, prelude::*};
 use urtext_rdb::{
-    Collector, ContentDigest, Depth, DigestBuilder, Event, Key, Limits, Parser, RdbError, Record, Value, part_of,
+    Collector, ContentDigest, Depth, DigestBuilder, Event, Key, Limits, Options, Parser, RdbError, Record, Summary,
+    Value, Verifier, part_of,
 };
 use urtext_types::Timestamp;
 
@@ -164,6 +165,17 @@ fn expired_keys_and_fields_are_left_out_on_request() {
     events(&file, &mut |event| at_2000.event(&event)).expect("a sound file");
     assert_eq!(at_2000.finish(), digest(&left));
     assert_ne!(digest(&file), digest(&left));
+}
+
+#[test]
+fn verification_makes_the_same_digest_on_the_way() {
+    for (name, bytes) in server_files() {
+        let mut verifier = Verifier::new(Options { digest: true, ..Options::default() });
+        bytes.chunks(1000).try_for_each(|piece| verifier.feed(piece)).expect("a sound file");
+        let summary = verifier.finish().expect("a whole file");
+        assert_eq!(summary.digest, Some(digest(&bytes)), "{name}");
+        assert_eq!(Summary { digest: None, ..summary }, verify(&bytes).expect("a sound file"), "{name}");
+    }
 }
 
 #[test]

@@ -251,3 +251,17 @@ fn long_strings_come_in_pieces_and_are_whole() {
     assert_eq!(records[1].value, Value::List(vec![long]));
     assert_eq!(verify(&bytes).expect("a sound file").types.get(&ValueType::List), Some(&1));
 }
+
+#[test]
+fn damage_in_a_long_compressed_string_is_where_the_string_begins() {
+    // One literal, then matches one byte back that give more than is claimed.
+    let matches = [7 << 5, 255, 0].repeat(30_000);
+    let compressed = (matches.len() as u32 + 2).to_be_bytes();
+    let lengths = [&[0xc3, 0x80][..], &compressed, &[0x80], &100_000_u32.to_be_bytes(), &[0, b'x']].concat();
+    let bytes = file(b"REDIS0011", &[&record(0, &[&lengths, &matches])]);
+    // Header, type, key.
+    let expect = RdbError::Damaged { offset: 9 + 1 + 4, what: "a compressed string does not decode to its length" };
+    for size in [bytes.len(), 1000, 7] {
+        assert_eq!(verify_split(&bytes, size), Err(expect.clone()), "in pieces of {size}");
+    }
+}

@@ -34,8 +34,9 @@ fn valkey_9_1_is_backed_up_and_restored() {
 #[track_caller]
 fn check(version: Version) {
     let (master, replica) = (Server::start(version), Server::start(version));
-    load(&master, 11, 700);
     replica.replicate(&master);
+    load(&master, 11, 700);
+    replica.catch_up_with(&master);
     let mut fleet = Fleet::new();
     fleet.add("fra-1", master);
     fleet.add("nyc-1", replica);

@@ -178,8 +178,6 @@ fn a_full_disk_at_the_coordinator_is_one_clear_sentence_and_no_half_backup() {
     let mut fleet = Fleet::with(&["--repository", &url], "");
     let (master, replica) = (Server::start(Version::Redis70), Server::start(Version::Redis70));
     replica.replicate(&master);
-    master.call(&["SET", "few", "1"]);
-    replica.catch_up_with(&master);
     fleet.add("fra-1", master);
     fleet.add("nyc-1", replica);
     let small = fleet.snapshot("nyc-1");

@@ -12,10 +12,10 @@ fn the_later_backup_of_a_stale_replica_loses_to_the_earlier_one_of_a_fresh_repli
     let version = Version::Redis70;
     let mut fleet = Fleet::with(&[], "[deployments.orders]\nmax_link_down = \"0s\"");
     let (master, fresh, stale) = (Server::start(version), Server::start(version), Server::start(version));
-    load(&master, 21, 200);
     let link = Link::to(master.port());
     fresh.replicate(&master);
     stale.replicate_port(link.port());
+    load(&master, 21, 200);
     stale.catch_up_with(&master);
     fleet.add("fra-1", master);
     fleet.add("nyc-1", fresh);

@@ -312,9 +312,6 @@ impl Fleet {
         for node in ["nyc-1", "sgp-1"] {
             let replica = Server::start(version);
             replica.replicate(fleet.server("fra-1"));
-            // Nothing has a position before the first write.
-            fleet.server("fra-1").call(&["SET", "beside", node]);
-            replica.catch_up_with(fleet.server("fra-1"));
             fleet.add(node, replica);
         }
         fleet
@@ -384,11 +381,13 @@ impl Fleet {
         self.wait_for_node(node, "its present position", |seen| {
             let replication = server.info("replication");
             let offset: u64 = replication["master_repl_offset"].parse().expect("an offset is a number");
-            // A master without a backlog counts nothing, and a replica at 0 has never been in sync as far as
-            // it says: no position is reported for either.
-            let is_master = replication["role"] == "master";
-            if if is_master { replication["repl_backlog_active"] == "0" } else { offset == 0 } {
-                let role = if is_master { "master" } else { "replica" };
+            // A master without a backlog counts nothing, and a replica at 0 whose link is down may never have been
+            // in sync: no position is reported for either.
+            let (role, untracked) = match replication.get("master_link_status") {
+                None => ("master", replication["repl_backlog_active"] == "0"),
+                Some(link) => ("replica", offset == 0 && link == "down"),
+            };
+            if untracked {
                 return seen["connected"] == true && seen["role"] == role && seen["history"].is_null();
             }
             seen["history"] == replication["master_replid"] && seen["offset"] == offset

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Harmless**: the agent attaches as a replica that wants only the RDB and leaves with its last byte. When
-//! the repository takes nothing for [`SHIP_STALL_LIMIT`], it leaves at once, since the server's child waits
+//! the repository takes nothing for a minute, it leaves at once, since the server's child waits
 //! for us and its memory grows. One capture at a time.
 //!
 //! **Crash, cancel, error**: until the manifest is stored there is no backup, only objects that nothing names.

@@ -107,7 +107,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Engine, MasterLink, NodeAddress, Offset, PersistenceView, ReplicationId, ReplicationView, ServerIdentity, Timestamp,
+        Engine, MasterLink, NodeAddress, Offset, PersistenceView, ReplicationId, ReplicationView, ServerIdentity,
+        Timestamp,
     };
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
 //! [`fleet`], [`histories`], [`learn`], [`reconcile`]); what it does ([`enrol`], [`sessions`], [`tasks`],
-//! [`capture`], [`objects`], [`verdict`], [`restoring`], [`following`]); how it is asked ([`rpc`],
+//! [`capture`], [`objects`], [`verdict`], [`restoring`], [`following`]); how it is asked (`rpc`,
 //! [`serve`], [`cli`]).
 //!
 //! It never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It does

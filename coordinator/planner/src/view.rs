@@ -25,7 +25,7 @@ pub struct ShardView {
     pub nodes: Vec<NodeSeen>,
     /// The greatest positions ever observed, and where, also of nodes that are silent now.
     pub heads: Vec<HeadSeen>,
-    /// When masters had which offset, see [`crate::data_as_of`].
+    /// When masters had which offset, see the module `data_as_of`.
     pub samples: Vec<Sample>,
     /// Backups that an operator has said to be right although they are far smaller than those before.
     pub vouched: BTreeSet<BackupId>,

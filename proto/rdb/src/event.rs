@@ -115,7 +115,7 @@ pub enum Part {
     Field,
     /// In a hash; an [`Item::FieldExpiry`] may follow.
     FieldValue,
-    /// The next field of the stream entry that an [`Item::StreamEntry`] began.
+    /// The next field of the stream entry that an [`StreamItem::Entry`] began.
     EntryField,
     EntryValue,
     /// An element of an array; its [`Item::ArrayIndex`] came before.

@@ -184,7 +184,7 @@ pub struct Agent {
     node: String,
     dir: PathBuf,
     daemon: Option<Daemon>,
-    /// Placed before the program: `faketime -f +1h`.
+    /// Placed before the program, which it must become: `env FAKETIME=+1h`.
     pub wrapper: Vec<String>,
 }
 

@@ -18,7 +18,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
         client.control().list_backups(request).await.map_err(refused)?.into_inner();
     let backups: Vec<json::Backup> = json::all(backups)?;
     let now = Clock::system().now();
-    let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "SIZE", "TAKEN", "REMARK"]);
+    let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "DATA AS OF", "TAKEN", "REMARK"]);
     for backup in &backups {
         let remark = match (&backup.ineligible, &backup.stale) {
             (Some(reason), _) => format!("cannot be restored: {reason}"),
@@ -31,7 +31,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
             optional(backup.history.map(|history| history.short())),
             optional(backup.offset),
             backup.keys.to_string(),
-            ByteCount::new(backup.rdb_bytes).to_string(),
+            optional(backup.data_as_of.from.map(|from| ago(from, now))),
             ago(backup.received_at, now),
             remark,
         ]);
@@ -71,6 +71,7 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
         backup.taken_at, backup.method, backup.engine, backup.server_version
     ))?;
     output.text(format_args!("received     {}", backup.received_at))?;
+    output.text(format_args!("data as of   {}", as_of(&backup.data_as_of)))?;
     output.text(format_args!(
         "holds        {} keys, {} as RDB, {} stored",
         backup.keys,
@@ -85,4 +86,14 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
     output.text(format_args!("\n{pretty:#}"))?;
     output.value(&json::ShownBackup { backup, signed_by, manifest })?;
     Ok(Ended::Well)
+}
+
+/// Up to when every write is included, which is not when the file was made.
+fn as_of(data: &json::DataAsOf) -> String {
+    match (data.from, data.to) {
+        (Some(from), Some(to)) => format!("complete up to {from}, nothing from after {to}"),
+        (Some(from), None) => format!("complete up to {from}"),
+        (None, Some(to)) => format!("nothing from after {to}; how far it is complete was not observed"),
+        (None, None) => "not known: no master was observed around its position".to_owned(),
+    }
 }

@@ -115,6 +115,7 @@ impl OpenSession {
             }
         };
         self.app.fleet.close(&NodeKey::of(&self.agent), self.session.id);
+        self.tell_watchers();
         match why {
             Ok(why) => info!(agent = %self.agent, why, "an agent's session has ended"),
             Err(fault) => {
@@ -122,6 +123,20 @@ impl OpenSession {
                 // An agent that does not read will not read this either.
                 let _ = self.session.outbox.try_send(Err(fault.into()));
             }
+        }
+    }
+
+    /// Says to whoever watches a task of this agent why nothing moves, unless another session took over.
+    fn tell_watchers(&self) {
+        let key = NodeKey::of(&self.agent);
+        let now = self.app.clock.now();
+        if self.app.fleet.node(&key).is_some_and(|node| node.live_session(now).is_some()) {
+            return;
+        }
+        let phase = format!("waiting for the agent of {} to come back", self.agent.node);
+        for task in self.app.tasks.open_for(&key) {
+            let progress = pb::TaskPhase { phase: phase.clone(), bytes_done: 0, bytes_total: None };
+            self.app.tasks.progress(task.stored.id, progress);
         }
     }
 

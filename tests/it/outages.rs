@@ -217,6 +217,8 @@ fn an_agent_killed_between_two_parts_leaves_nothing_listed_and_the_next_backup_w
     assert!(stored < 7, "killed too late to prove anything: {stored} parts");
     fleet.wait_for_node("nyc-1", "its agent gone", |seen| seen["connected"] == false);
     assert!(ids(&fleet).is_empty());
+    let waits = "waiting for the agent of nyc-1 to come back";
+    until("the snapshot to say what it waits for", SOON, || snapshot.log().contains(waits));
 
     // The task waits for its agent, which comes back and knows nothing of it: that is said.
     fleet.agent_mut("nyc-1").run();

@@ -2,6 +2,7 @@
 
 use urtext_tests::{
     data::{Contents, load},
+    eventually::{SOON, until},
     fleet::{Fleet, ORDERS, backup_id, candidate},
     servers::{Server, Version},
 };
@@ -150,4 +151,25 @@ fn a_target_that_holds_data_is_refused_and_then_saved_before_it_is_overwritten()
     let safety = &restored["safety_backup"];
     assert_eq!((&safety["node"], &safety["keys"]), (&"fra-2".into(), &1.into()));
     assert!(fleet.backups().iter().any(|backup| backup["id"] == safety["id"]));
+}
+
+#[test]
+fn a_detached_snapshot_is_made_all_the_same_and_one_may_wait_for_an_offset() {
+    let fleet = Fleet::of_three_sites(Version::Redis70);
+    load(fleet.server("fra-1"), 71, 50);
+    fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
+    let detached = fleet.coordinator.urtext(&["snapshot", ORDERS, "--node", "nyc-1", "--detach", "--json"]);
+    let id = detached.expect(0).json()["backups"][0]["id"].clone();
+    let of = |id: &serde_json::Value| {
+        let listed = fleet.coordinator.urtext(&["backups", ORDERS, "--json"]).expect(0).json();
+        listed["backups"].as_array().expect("a list").iter().find(|backup| backup["id"] == *id).cloned()
+    };
+    until("the detached snapshot to be committed", SOON, || of(&id).is_some());
+
+    let offset = of(&id).expect("committed")["offset"].as_u64().expect("an offset");
+    fleet.server("fra-1").call(&["SET", "later", "1"]);
+    let wanted = (offset + 1).to_string();
+    let waited = fleet.coordinator.urtext(&["snapshot", ORDERS, "--node", "nyc-1", "--at-least", &wanted, "--json"]);
+    let waited = waited.expect(0).json()["backups"][0]["offset"].as_u64().expect("an offset");
+    assert!(waited > offset, "{waited} is not beyond {offset}");
 }

@@ -112,8 +112,9 @@ async fn carry_out(
         Outcome::Committed(_) => return Err(Fault::new(ErrorKind::Internal, "a restore ended as a snapshot")),
     };
     let expected = plan.expected.iter().map(|(&number, keys)| (number, *keys).into()).collect();
-    let pb::RestoreDone { backup: _, restored, new_history, keyspace, verify_ms, load_ms } = *done;
-    let proof = pb::RestoreProof { expected, found: keyspace, restored, new_history, verify_ms, load_ms };
+    let pb::RestoreDone { backup: _, restored, new_history, keyspace, verify_ms, load_ms, content_digest } = *done;
+    let proof =
+        pb::RestoreProof { expected, found: keyspace, restored, new_history, verify_ms, load_ms, content_digest };
     tell(events, event(Event::Proof(proof))).await;
     Ok(())
 }

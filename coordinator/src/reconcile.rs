@@ -124,82 +124,6 @@ impl App {
         Ok(entry)
     }
 
-    /// Takes in the records of all deployments: edges and decisions.
-    pub async fn recall_records(&self) -> Result<(), Fault> {
-        let attempt = || "read the records of the repository".to_owned();
-        for deployment in self.recorded_deployments().await? {
-            for kind in [RecordKind::LineageEdge, RecordKind::AcceptedLineage] {
-                let records =
-                    self.repository.records(&deployment, kind).await.map_err(Fault::while_doing(attempt()))?;
-                for record in records {
-                    match record {
-                        Ok(record) => self.recall_record(record).await?,
-                        Err(error) if error.kind() == ErrorKind::Unavailable => {
-                            return Err(Fault::while_doing(attempt())(error));
-                        }
-                        Err(error) => warn!(%deployment, error = %Chain(&error), "a record cannot be read"),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn recall_record(&self, record: urtext_repository::Record) -> Result<(), Fault> {
-        match record.body {
-            RecordBody::LineageEdge { shard, edge } => {
-                let shard = ShardKey::new(record.deployment, shard);
-                let mut learned = self.histories.with(&shard, |known| known.learn_edge(edge));
-                // It has its record already.
-                for edge in learned.edges.drain(..) {
-                    self.catalog
-                        .put_edge(&shard, KnownEdge { edge, recorded: true })
-                        .await
-                        .map_err(Fault::while_doing("keep a fork"))?;
-                }
-                self.keep(&shard, learned).await;
-            }
-            RecordBody::AcceptedLineage { shard, history, over } => {
-                let shard = ShardKey::new(record.deployment, shard);
-                let accepted = AcceptedLineage {
-                    history,
-                    over,
-                    at: record.at,
-                    by: record.who,
-                    reason: record.reason.unwrap_or_default(),
-                };
-                self.histories.with(&shard, |known| {
-                    if !known.decisions.contains(&accepted) {
-                        known.decisions.push(accepted.clone());
-                    }
-                });
-                let decision = Decision { record: record.id, accepted };
-                self.catalog
-                    .put_decision(&shard, &decision)
-                    .await
-                    .map_err(Fault::while_doing("keep an accepted lineage"))?;
-            }
-            RecordBody::Audit { .. } => {}
-        }
-        Ok(())
-    }
-
-    async fn recorded_deployments(&self) -> Result<Vec<DeploymentName>, Fault> {
-        use futures::TryStreamExt;
-        use urtext_repository::{Location, ObjectPrefix};
-        let prefix: ObjectPrefix = "records".parse().expect("a valid prefix");
-        let mut listed = self.repository.store().list(&prefix);
-        let mut deployments = std::collections::BTreeSet::new();
-        while let Some(object) =
-            listed.try_next().await.map_err(Fault::while_doing("list the records of the repository"))?
-        {
-            if let Some(Location::Record { deployment, .. }) = Location::parse(&object.name) {
-                deployments.insert(deployment);
-            }
-        }
-        Ok(deployments.into_iter().collect())
-    }
-
     /// Goes on comparing until the coordinator stops.
     pub async fn keep_reconciling(self: Arc<Self>) {
         while self.stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
@@ -230,6 +154,7 @@ fn entry(manifest: &Manifest, received_at: Timestamp) -> BackupEntry {
         run_id: manifest.server.run_id.clone(),
         stale: manifest.stale.as_ref().map(|stale| stale.reason.clone()),
         damaged: None,
+        content_digest: manifest.rdb.content_digest,
         recipients: manifest.recipients.iter().map(ToString::to_string).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the RDB while it passes by: structure, checksum, counts.
+//! Reading the RDB while it passes by: structure, checksum, counts, the digest of its content.
 
 use bytes::Bytes;
 use tokio::{
@@ -21,7 +21,7 @@ impl Inspector {
         let (pieces, mut incoming) = mpsc::channel::<Bytes>(PIECES_IN_FLIGHT);
         let mut parser = JoinSet::new();
         parser.spawn_blocking(move || {
-            let mut verifier = Verifier::new(Options::default());
+            let mut verifier = Verifier::new(Options { digest: true, ..Options::default() });
             while let Some(piece) = incoming.blocking_recv() {
                 verifier.feed(&piece)?;
             }

@@ -9,7 +9,7 @@ use urtext_repository::{
     Recipients, SettingsSummary, Stale, Timings, Written,
 };
 use urtext_types::{
-    CaptureRefusal, Evidence, ForkEdge, Keyspace, NodeObservation, Position, Role, Timestamp, staleness,
+    CaptureRefusal, DataDigest, Evidence, ForkEdge, Keyspace, NodeObservation, Position, Role, Timestamp, staleness,
 };
 
 use super::CaptureError;
@@ -121,7 +121,7 @@ impl Captured<'_> {
                     Checksum::Verified(crc64) => RdbChecksum::Verified { crc64: format!("{crc64:016x}") },
                     Checksum::NotComputed => RdbChecksum::Disabled,
                 },
-                content_digest: None,
+                content_digest: content_digest(self.summary),
             },
             contents: contents(self.summary, self.modules),
             settings: self.settings,
@@ -134,6 +134,11 @@ impl Captured<'_> {
             recipients: self.recipients.clone(),
         })
     }
+}
+
+/// The digest in the form in which it is stored and compared.
+pub(crate) fn content_digest(summary: &Summary) -> Option<DataDigest> {
+    summary.digest.as_ref().map(|digest| DataDigest::current(digest.root().0))
 }
 
 fn contents(summary: &Summary, loaded: Vec<ModuleSummary>) -> ContentSummary {

@@ -40,6 +40,7 @@ use urtext_types::{Position, may_capture};
 
 pub use error::CaptureError;
 pub use inspect::Inspector;
+pub(crate) use manifest::content_digest;
 pub use plan::{Choice, FileAccess, NoMethod, choose};
 pub use settings_object::module;
 

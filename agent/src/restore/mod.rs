@@ -23,13 +23,13 @@ use tracing::{error, info, warn};
 use urtext_proto::{InvalidField, pb};
 use urtext_rdb::{Summary, loadable_by};
 use urtext_repository::{BackupKey, BackupReader, Identity, Manifest, ManifestVerifier, Store, open_bytes};
-use urtext_types::{Chain, NodeObservation, Offset, Position, ReplicationId};
+use urtext_types::{Chain, DataDigest, NodeObservation, Offset, Position, ReplicationId};
 
 pub use error::{RestoreError, RestoreFailed, TargetState};
 
 use self::target::Permitted;
 use crate::{
-    capture::{Inspector, Progress, backup_key},
+    capture::{Inspector, Progress, backup_key, content_digest},
     clock,
     server::{Connection, Server},
 };
@@ -74,6 +74,8 @@ pub struct Restored {
     pub new_history: ReplicationId,
     /// The target as it was when it held exactly the backup, before its promotion.
     pub loaded: NodeObservation,
+    /// Of the bytes that were given to the target, if the manifest names it too.
+    pub content_digest: Option<DataDigest>,
     pub verify: Duration,
     pub load: Duration,
 }
@@ -92,6 +94,7 @@ impl Restored {
             keyspace: self.loaded.keyspace.iter().map(|(&database, keys)| (database, *keys).into()).collect(),
             verify_ms: millis(self.verify),
             load_ms: millis(self.load),
+            content_digest: self.content_digest.map(|digest| digest.to_string()),
         }
     }
 }
@@ -140,12 +143,20 @@ pub async fn restore(
         return Err(failed(RestoreError::LineageLost { server: tools.server.address().clone(), expected: served }));
     }
     info!(backup = %request.key, position = %served, history = %promoted.replication.history, "restored");
-    Ok(Restored { position, new_history: promoted.replication.history, loaded, verify: prepared.verify, load })
+    Ok(Restored {
+        position,
+        new_history: promoted.replication.history,
+        loaded,
+        content_digest: prepared.content_digest,
+        verify: prepared.verify,
+        load,
+    })
 }
 
 /// A backup of which every byte was read and found good, and a target that can take it.
 struct Prepared {
     reader: BackupReader,
+    content_digest: Option<DataDigest>,
     verify: Duration,
 }
 
@@ -165,10 +176,10 @@ async fn prepare(
     loadable_by(header, [], target.version)?;
     let began = Instant::now();
     let summary = verify(&reader, request, progress).await?;
-    check_against(&summary, manifest)?;
+    let content_digest = check_against(&summary, manifest)?;
     loadable_by(summary.header, summary.types.keys().copied(), target.version)?;
     target.check_fits(manifest, summary.aux.used_mem, !summary.modules.is_empty())?;
-    Ok(Prepared { verify: began.elapsed(), reader })
+    Ok(Prepared { verify: began.elapsed(), content_digest, reader })
 }
 
 /// Reads the whole backup: stored hashes, plaintext hashes, structure, checksum.
@@ -202,7 +213,8 @@ fn pieces(part: Bytes) -> impl Iterator<Item = Bytes> {
     (0..part.len()).step_by(PIECE_BYTES).map(move |from| part.slice(from..part.len().min(from + PIECE_BYTES)))
 }
 
-fn check_against(summary: &Summary, manifest: &Manifest) -> Result<(), RestoreError> {
+/// Gives the content digest, if the manifest has one that could be compared: both are the same.
+fn check_against(summary: &Summary, manifest: &Manifest) -> Result<Option<DataDigest>, RestoreError> {
     let differ = |what| Err(RestoreError::NotAsTheManifest { what });
     if summary.bytes != manifest.rdb.bytes {
         return differ("their sizes");
@@ -214,8 +226,15 @@ fn check_against(summary: &Summary, manifest: &Manifest) -> Result<(), RestoreEr
         return differ("their keys");
     }
     match (manifest.position, summary.position()) {
-        (Some(said), Some(written)) if said != written => differ("their positions"),
-        _ => Ok(()),
+        (Some(said), Some(written)) if said != written => return differ("their positions"),
+        _ => {}
+    }
+    let Some((found, said)) = content_digest(summary).zip(manifest.rdb.content_digest) else { return Ok(None) };
+    match found.agrees_with(&said) {
+        Some(true) => Ok(Some(said)),
+        Some(false) => differ("the digests of their content"),
+        // A digest of another construction, by another version of this program, says nothing.
+        None => Ok(None),
     }
 }
 

@@ -76,6 +76,7 @@ fn entry(agent: &AgentIdentity) -> BackupEntry {
         run_id: "run".to_owned(),
         stale: None,
         damaged: None,
+        content_digest: None,
         recipients: Vec::new(),
     }
 }

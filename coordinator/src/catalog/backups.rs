@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use urtext_repository::{BackupKey, CaptureMethod};
-use urtext_types::{BackupId, DeploymentName, Engine, NodeName, Position, ShardName, SiteName, Timestamp};
+use urtext_types::{BackupId, DataDigest, DeploymentName, Engine, NodeName, Position, ShardName, SiteName, Timestamp};
 
 use super::{Catalog, CatalogError, json, to_json};
 
@@ -32,6 +32,9 @@ pub struct BackupEntry {
     pub stale: Option<String>,
     /// Why it cannot be restored, found out since it was committed.
     pub damaged: Option<String>,
+    /// Stands for the data; absent from manifests of earlier versions.
+    #[serde(default)]
+    pub content_digest: Option<DataDigest>,
     /// Who can read it.
     pub recipients: Vec<String>,
 }

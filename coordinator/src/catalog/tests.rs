@@ -109,6 +109,7 @@ fn backup(millis: i64, entropy: u8) -> BackupEntry {
         run_id: "run".to_owned(),
         stale: None,
         damaged: None,
+        content_digest: None,
         recipients: vec!["age1x".to_owned()],
     }
 }

@@ -119,6 +119,8 @@ pub struct Backup {
     pub server_version: String,
     pub stale: Option<String>,
     pub ineligible: Option<String>,
+    /// Equal for equal data; the number before the colon is the construction's version.
+    pub content_digest: Option<String>,
 }
 
 /// Every write up to `from` is included, and none after `to`.
@@ -294,6 +296,8 @@ pub struct Proof {
     pub new_history: Option<ReplicationId>,
     pub verify_ms: u64,
     pub load_ms: u64,
+    /// Of what was given to the target, where the backup's manifest names one: both are the same.
+    pub content_digest: Option<String>,
 }
 
 fn time(millis: i64) -> Timestamp {
@@ -342,6 +346,7 @@ impl TryFrom<pb::BackupSummary> for Backup {
             server_version: summary.server_version,
             stale: summary.stale,
             ineligible: summary.ineligible,
+            content_digest: summary.content_digest,
         })
     }
 }
@@ -572,7 +577,7 @@ impl From<pb::AgentSummary> for Agent {
 impl TryFrom<pb::RestoreProof> for Proof {
     type Error = model::InvalidField;
     fn try_from(proof: pb::RestoreProof) -> Result<Self, model::InvalidField> {
-        let pb::RestoreProof { expected, found, restored, new_history, verify_ms, load_ms } = proof;
+        let pb::RestoreProof { expected, found, restored, new_history, verify_ms, load_ms, content_digest } = proof;
         let at = position(restored)?;
         let keyspace = |list: Vec<pb::Keyspace>| list.into_iter().map(Into::into).collect();
         Ok(Self {
@@ -583,6 +588,7 @@ impl TryFrom<pb::RestoreProof> for Proof {
             new_history: if new_history.is_empty() { None } else { Some(history(&new_history)?) },
             verify_ms,
             load_ms,
+            content_digest,
         })
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: Interval) -> pb::BackupSu
         server_version: entry.server_version.clone(),
         stale: entry.stale.clone(),
         ineligible: entry.damaged.clone(),
+        content_digest: entry.content_digest.map(|digest| digest.to_string()),
     }
 }
 

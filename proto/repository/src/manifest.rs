@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use urtext_types::{
-    BackupId, DeploymentName, Engine, ForkEdge, Keyspace, NodeName, NodeObservation, Position, ServerIdentity,
+    BackupId, DataDigest, DeploymentName, Engine, ForkEdge, Keyspace, NodeName, NodeObservation, Position, ServerIdentity,
     ShardName, SiteName, Timestamp,
 };
 
@@ -108,7 +108,7 @@ pub struct RdbSummary {
     pub version: u32,
     pub checksum: RdbChecksum,
     /// The digest of the content, independent of the order and encoding of keys, if it was made.
-    pub content_digest: Option<String>,
+    pub content_digest: Option<DataDigest>,
 }
 
 /// The CRC64 at the end of an RDB. One that does not match is never committed.

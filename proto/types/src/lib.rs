@@ -9,6 +9,7 @@
 //! No I/O, no clock, no randomness: time and entropy come in as arguments.
 
 mod capture_guard;
+mod data_digest;
 mod error;
 mod id;
 mod lineage;
@@ -19,6 +20,7 @@ mod size;
 mod time;
 
 pub use capture_guard::{CaptureRefusal, may_capture, staleness};
+pub use data_digest::{DataDigest, InvalidDataDigest};
 pub use error::{Chain, ErrorKind, Explain};
 pub use id::{
     BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, ShardName, SiteName, TaskId,

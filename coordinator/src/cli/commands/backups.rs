@@ -78,6 +78,9 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
         ByteCount::new(backup.rdb_bytes),
         ByteCount::new(backup.stored_bytes)
     ))?;
+    if let Some(digest) = &backup.content_digest {
+        output.text(format_args!("digest       {digest}"))?;
+    }
     output.text(format_args!("signed by    {signed_by}; the signature is good"))?;
     if let Some(stale) = &backup.stale {
         output.text(format_args!("stale        {stale}"))?;

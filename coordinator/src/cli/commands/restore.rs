@@ -209,6 +209,9 @@ fn print_proof(context: &Context, proof: &json::Proof) -> Result<(), Stop> {
     if let Some(history) = proof.new_history {
         output.text(format_args!("goes on as {history}"))?;
     }
+    if let Some(digest) = &proof.content_digest {
+        output.text(format_args!("content digest {digest}, as in the manifest"))?;
+    }
     output.note(format_args!("verified in {} ms, loaded in {} ms", proof.verify_ms, proof.load_ms))?;
     Ok(())
 }

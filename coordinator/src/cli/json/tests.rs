@@ -143,6 +143,6 @@ fn a_backup_has_the_documented_shape() {
     "site":"fra","history":null,"offset":null,"data_as_of":{"from":null,"to":null},
     "taken_at":"2027-01-15T08:00:00.000Z","received_at":"2027-01-15T08:00:01.000Z","keys":7,"rdb_bytes":100,
     "stored_bytes":200,"verified":"never","method":"file","engine":"valkey","server_version":"9.1.2",
-    "stale":"its link was down","ineligible":null}],"unreadable":[]}"#,
+    "stale":"its link was down","ineligible":null,"content_digest":null}],"unreadable":[]}"#,
     );
 }

@@ -139,7 +139,7 @@ fn write_one(batch: &mut Batch, random: &mut Random, number: usize, field_expiry
 }
 
 /// Commands on their way to one database.
-struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     server: &'a Server,
     connection: Connection,
     pipeline: Pipeline,
@@ -148,13 +148,13 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     #[track_caller]
-    fn new(server: &'a Server, database: u8) -> Self {
+    pub(crate) fn new(server: &'a Server, database: u8) -> Self {
         let mut connection = server.connect().unwrap_or_else(|error| panic!("connect to {}: {error}", server.url()));
         select(&mut connection, database);
         Self { server, connection, pipeline: Pipeline::new(), waiting: 0 }
     }
 
-    fn run(&mut self, command: &Cmd) {
+    pub(crate) fn run(&mut self, command: &Cmd) {
         self.pipeline.add_command(command.clone()).ignore();
         self.waiting += 1;
         if self.waiting == BATCH {
@@ -162,7 +162,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.waiting == 0 {
             return;
         }

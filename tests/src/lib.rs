@@ -11,6 +11,7 @@ pub mod eventually;
 pub mod fleet;
 pub mod liar;
 pub mod link;
+pub mod mixed;
 pub mod ports;
 pub mod process;
 pub mod sentinel;

@@ -1,12 +1,16 @@
-//! MB/s of every depth on one file and one core, beside `redis-check-rdb` on the same file.
+//! MB/s of every depth on one file and one core, with the peak memory of each.
 //!
-//! `RDB=dump.rdb cargo bench -p urtext-rdb`. Each figure is the best of [`ROUNDS`], in processor time, so that a
-//! busy machine does not count; the file is in the page cache and in memory, and is fed in pieces.
+//! `RDB=dump.rdb cargo bench -p urtext-rdb` for this library alone; `tests/bench-rdb` makes the file and runs other
+//! readers beside it. Each row is a process of its own, so that its peak is its own: `throughput ROW FILE` prints
+//! seconds and bytes. Time is processor time, so that a busy machine does not count; the best of [`ROUNDS`].
 
 use std::{
-    env, fs,
-    io::Write as _,
-    process::{Command, Stdio},
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -15,105 +19,141 @@ use sha2::{Digest as _, Sha256};
 use urtext_rdb::{Depth, DigestBuilder, Event, Limits, Options, Parser, Verifier};
 
 const ROUNDS: usize = 3;
+/// A round lasts at least this long: the kernel counts in ticks of 10 ms.
+const ROUND: Duration = Duration::from_millis(400);
 /// As much as one read from a socket or a file gives.
 const PIECE: usize = 64 << 10;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Some(path) = env::var_os("RDB") else {
+/// In memory, as a caller feeds it; the last three open and read the file, as other programs do.
+const ROWS: &[&str] =
+    &["crc64", "sha256", "frame", "verify", "values", "digest", "file:frame", "file:verify", "file:values"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if let [row, file] = arguments.as_slice() {
+        return measure(row, Path::new(file));
+    }
+    let Some(file) = env::var_os("RDB") else {
         writeln!(std::io::stderr(), "skipped: name a file of 500 MB or more in RDB")?;
         return Ok(());
     };
-    let file = fs::read(&path)?;
+    let bytes = fs::metadata(&file)?.len();
     let mut out = std::io::stdout();
-    writeln!(out, "{:<24} {:>10} {:>10} {:>14}", "", "MB/s", "seconds", "peak MiB more")?;
-    let show = |name: &str, time: Duration| {
-        let rate = file.len() as f64 / 1e6 / time.as_secs_f64();
-        writeln!(
-            std::io::stdout(),
-            "{name:<24} {rate:>10.0} {:>10.3} {:>14}",
-            time.as_secs_f64(),
-            peak_beyond(file.len())
-        )
-    };
-    show("crc64", best(|| crc(&file)))?;
-    show("sha256, to compare", best(|| u64::from(Sha256::digest(&file)[0])))?;
-    show("frame", best(|| events(&file, Depth::Frame)))?;
-    let verify = best(|| {
-        let mut verifier = Verifier::new(Options::default());
-        file.chunks(PIECE).try_for_each(|piece| verifier.feed(piece)).expect("a sound file");
-        verifier.finish().expect("a whole file").keys()
-    });
-    show("verify", verify)?;
-    show("values", best(|| events(&file, Depth::Values)))?;
-    show("digest", best(|| digest(&file)))?;
-    match check_rdb(&path) {
-        Some(theirs) => {
-            show("redis-check-rdb", theirs)?;
-            writeln!(out, "verify is {:.1} x redis-check-rdb", theirs.as_secs_f64() / verify.as_secs_f64())?;
-        }
-        None => writeln!(out, "redis-check-rdb: not installed, or it does not read this file")?,
+    writeln!(out, "{:<12} {:>8} {:>9} {:>9}", "", "MB/s", "seconds", "peak MiB")?;
+    for row in ROWS {
+        let output = Command::new(env::current_exe()?).arg(row).arg(&file).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers = text.split_whitespace().map(str::parse::<f64>);
+        let (Some(Ok(seconds)), Some(Ok(peak))) = (numbers.next(), numbers.next()) else {
+            return Err(format!("{row}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        };
+        let rate = bytes as f64 / 1e6 / seconds;
+        writeln!(out, "{row:<12} {rate:>8.0} {seconds:>9.3} {:>9.1}", peak / f64::from(1 << 20))?;
     }
     Ok(())
 }
 
-fn best(mut run: impl FnMut() -> u64) -> Duration {
-    (0..ROUNDS)
-        .map(|_| {
-            let start = processor_time();
-            std::hint::black_box(run());
-            processor_time() - start
-        })
-        .min()
-        .expect("at least one round")
+/// Prints the seconds of one pass, and the peak of memory without the file itself.
+fn measure(row: &str, path: &Path) -> Result<(), Box<dyn Error>> {
+    let (seconds, held) = match row.strip_prefix("file:") {
+        Some(row) => (best(|| run(row, &mut |take| read(path, take)))?, 0),
+        None => {
+            let file = fs::read(path)?;
+            (best(|| run(row, &mut |take| file.chunks(PIECE).try_for_each(take)))?, file.len() as u64)
+        }
+    };
+    writeln!(std::io::stdout(), "{} {}", seconds.as_secs_f64(), peak_memory().saturating_sub(held))?;
+    Ok(())
 }
 
-/// Of this process and of the children that it waited for, in ticks of 10 ms.
+type Failure = Box<dyn Error>;
+type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
+
+fn read(path: &Path, take: Take<'_>) -> Result<(), Failure> {
+    let (mut file, mut piece) = (File::open(path)?, vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(()),
+            read => take(&piece[..read])?,
+        }
+    }
+}
+
+/// One pass over the pieces that `feed` gives.
+fn run(row: &str, feed: &mut dyn FnMut(Take<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    match row {
+        "crc64" => {
+            let mut crc = Digest::new(CrcAlgorithm::Crc64Redis);
+            feed(&mut |piece| {
+                crc.update(piece);
+                Ok(())
+            })?;
+            std::hint::black_box(crc.finalize());
+        }
+        "sha256" => {
+            let mut sha256 = Sha256::new();
+            feed(&mut |piece| {
+                sha256.update(piece);
+                Ok(())
+            })?;
+            std::hint::black_box(sha256.finalize());
+        }
+        "frame" => events(Depth::Frame, feed)?,
+        "values" => events(Depth::Values, feed)?,
+        "verify" => {
+            let mut verifier = Verifier::new(Options::default());
+            feed(&mut |piece| Ok(verifier.feed(piece)?))?;
+            std::hint::black_box(verifier.finish()?.keys());
+        }
+        "digest" => {
+            let (mut parser, mut digest) = (Parser::new(Depth::Values, Limits::default()), DigestBuilder::new());
+            let mut sink = |event: Event<'_>| digest.event(&event);
+            feed(&mut |piece| Ok(parser.feed(piece, &mut sink)?))?;
+            parser.finish()?;
+            std::hint::black_box(digest.finish().root());
+        }
+        _ => return Err(format!("no row {row}; there are {}", ROWS.join(", ")).into()),
+    }
+    Ok(())
+}
+
+fn events(depth: Depth, feed: &mut dyn FnMut(Take<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut parser = Parser::new(depth, Limits::default());
+    let mut sink = |event: Event<'_>| {
+        std::hint::black_box(&event);
+    };
+    feed(&mut |piece| Ok(parser.feed(piece, &mut sink)?))?;
+    parser.finish()?;
+    Ok(())
+}
+
+/// The time of one pass, in the best round.
+fn best(mut pass: impl FnMut() -> Result<(), Failure>) -> Result<Duration, Failure> {
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS {
+        let start = processor_time();
+        let mut passes = 0;
+        while processor_time() - start < ROUND {
+            pass()?;
+            passes += 1;
+        }
+        best = best.min((processor_time() - start) / passes);
+    }
+    Ok(best)
+}
+
+/// Of this process, in ticks of 10 ms.
 fn processor_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the name, which may hold anything: utime, stime, cutime, cstime are the fields 14 to 17.
-    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
+    // Behind the name, which may hold anything: utime and stime are the fields 14 and 15.
+    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     Duration::from_millis(10) * ticks.filter_map(|n| n.parse::<u32>().ok()).sum::<u32>()
 }
 
-fn crc(file: &[u8]) -> u64 {
-    let mut crc = Digest::new(CrcAlgorithm::Crc64Redis);
-    file.chunks(PIECE).for_each(|piece| crc.update(piece));
-    crc.finalize()
-}
-
-fn events(file: &[u8], depth: Depth) -> u64 {
-    let mut parser = Parser::new(depth, Limits::default());
-    let mut count = 0;
-    let mut sink = |event: Event<'_>| {
-        std::hint::black_box(&event);
-        count += 1;
-    };
-    file.chunks(PIECE).try_for_each(|piece| parser.feed(piece, &mut sink)).expect("a sound file");
-    parser.finish().expect("a whole file");
-    count
-}
-
-fn digest(file: &[u8]) -> u64 {
-    let mut parser = Parser::new(Depth::Values, Limits::default());
-    let mut digest = DigestBuilder::new();
-    let mut sink = |event: Event<'_>| digest.event(&event);
-    file.chunks(PIECE).try_for_each(|piece| parser.feed(piece, &mut sink)).expect("a sound file");
-    parser.finish().expect("a whole file");
-    digest.finish().databases().map(|(_, database)| database.keys()).sum()
-}
-
-/// Peak resident memory beyond the file itself, as the kernel counts it.
-fn peak_beyond(file: usize) -> String {
+/// Resident at the peak, in bytes, as the kernel counts it.
+fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    peak.map_or_else(|| "?".to_owned(), |kib| format!("{:.1}", kib / 1024.0 - file as f64 / 1048576.0))
-}
-
-fn check_rdb(path: &std::ffi::OsStr) -> Option<Duration> {
-    let run = || Command::new("redis-check-rdb").arg(path).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !run().ok()?.success() {
-        return None;
-    }
-    Some(best(|| run().map_or(0, |status| u64::from(status.success()))))
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    peak.map_or(0, |kib: u64| kib * 1024)
 }

@@ -5,11 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use urtext_identity::{AUTHORITY_LIFETIME, CertificateAuthority, USER_LIFETIME, create_private, replace_public};
-use urtext_repository::{DirectoryStore, Identity, Recipients, Repository};
+use urtext_repository::{Identity, Recipients, Repository, StoreAddress};
 use urtext_types::{ErrorKind, RepositoryId, Timestamp, UserName};
 
 use crate::{
@@ -24,7 +23,7 @@ use crate::{
 pub struct Initialized {
     pub listen: SocketAddr,
     pub advertise: String,
-    pub repository: PathBuf,
+    pub repository: StoreAddress,
     /// To whom backups are sealed.
     pub recipient: String,
     /// Where the private part is: to be kept elsewhere.
@@ -43,8 +42,7 @@ pub async fn init(
         return Err(Fault::new(ErrorKind::Usage, "the port of --listen must not be 0: agents have to know it"));
     }
     let repository = repository.unwrap_or("repository");
-    let repository_path = settings::repository_path(repository)
-        .map_err(|problem| Fault::new(ErrorKind::Usage, format!("--repository: {problem}")))?;
+    let place: StoreAddress = repository.parse().map_err(Fault::while_doing("read --repository"))?;
     make_folder(root)?;
     let root = fs::canonicalize(root).map_err(|error| io_fault(root, &error))?;
     let directory = Directory::new(&root);
@@ -77,11 +75,11 @@ pub async fn init(
     create_private(&operator.identity(), &text).map_err(identity_fault("keep the age identity"))?;
 
     // Relative paths are relative to the settings file.
-    let repository_path = root.join(repository_path);
-    let store = DirectoryStore::create(&repository_path).map_err(Fault::while_doing("make the repository"))?;
+    let place = place.relative_to(&root);
+    let store = place.create().map_err(Fault::while_doing("make the repository"))?;
     let recipients = Recipients::try_from(vec![recipient.clone()]).expect("one recipient is a valid list");
     let id = RepositoryId::new(now, entropy());
-    Repository::init(Arc::new(store), id, recipients).await.map_err(Fault::while_doing("make the repository"))?;
+    Repository::init(store, id, recipients).await.map_err(Fault::while_doing("make the repository"))?;
 
     let text = settings_text(listen, &advertise, repository);
     Settings::parse(&text, &directory.settings()).map_err(Fault::while_doing("check the settings"))?;
@@ -89,7 +87,7 @@ pub async fn init(
     Ok(Initialized {
         listen,
         advertise,
-        repository: repository_path,
+        repository: place,
         recipient: recipient.to_string(),
         identity_file: operator.identity(),
     })
@@ -154,7 +152,8 @@ mod tests {
         let made = init(&root, listen, None, now).await.expect("made");
         assert_eq!(made.advertise, "127.0.0.1:7400");
         let settings = Settings::load(&root.join("urtext.toml")).expect("settings that load");
-        assert_eq!(settings.repository.canonicalize().ok(), made.repository.canonicalize().ok());
+        assert_eq!(settings.repository, StoreAddress::Directory(root.join("repository")));
+        assert!(root.join("repository/urtext.json").is_file());
         let again = init(&root, listen, None, now).await.expect_err("refused");
         assert_eq!(again.kind(), ErrorKind::Conflict);
     }
@@ -164,11 +163,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let root = dir.path().join("urtext");
         let listen = "127.0.0.1:7400".parse().expect("an address");
-        let refused = init(&root, listen, Some("s3://bucket"), Timestamp::from_millis(0)).await.expect_err("refused");
-        assert_eq!(
-            refused.to_string(),
-            "--repository: s3:// repositories are not supported by this version; use file://"
-        );
+        let refused = init(&root, listen, Some("ftp://host"), Timestamp::from_millis(0)).await.expect_err("refused");
+        assert_eq!(refused.kind(), ErrorKind::Usage);
+        assert!(urtext_types::Chain(&refused).to_string().contains("nothing is known of ftp://"), "{refused:?}");
         assert!(!root.exists());
     }
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use urtext_identity::{
     COORDINATOR_LIFETIME, CertificateAuthority, Credentials, IdentityError, ServerTls, incoming, replace_public,
 };
-use urtext_repository::{DirectoryStore, Repository};
+use urtext_repository::Repository;
 use urtext_types::{Chain, ErrorKind};
 
 use crate::{
@@ -58,8 +58,8 @@ pub async fn serve(
     let address = listener
         .local_addr()
         .map_err(|error| Fault::new(ErrorKind::Internal, format!("ask for the listening address: {error}")))?;
-    let store = DirectoryStore::open(&settings.repository).map_err(Fault::while_doing("open the repository"))?;
-    let repository = Repository::open(Arc::new(store)).await.map_err(Fault::while_doing("open the repository"))?;
+    let store = settings.repository.open().map_err(Fault::while_doing("open the repository"))?;
+    let repository = Repository::open(store).await.map_err(Fault::while_doing("open the repository"))?;
     let catalog = Catalog::open(&directory.catalog()).await.map_err(Fault::while_doing("open the catalog"))?;
     let app = Arc::new(App::start(Parts { directory, settings, clock, authority, repository, catalog }).await?);
 

@@ -10,6 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use thiserror::Error;
+use urtext_repository::{InvalidAddress, StoreAddress};
 use urtext_types::{DeploymentName, ErrorKind, Explain};
 
 /// The annotated example, from which `init` makes the real one.
@@ -21,8 +22,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `host:port`, at least one.
     pub advertise: Vec<String>,
-    /// The repository's directory.
-    pub repository: PathBuf,
+    /// Where backups are kept.
+    pub repository: StoreAddress,
     pub observe_every: Duration,
     default_policy: DeploymentPolicy,
     policies: BTreeMap<DeploymentName, DeploymentPolicy>,
@@ -104,7 +105,8 @@ impl Settings {
         for endpoint in &advertise {
             split_endpoint(endpoint).map_err(|problem| invalid("advertise".to_owned(), problem))?;
         }
-        let repository = repository_path(&repository).map_err(|problem| invalid("repository".to_owned(), problem))?;
+        let repository: StoreAddress =
+            repository.parse().map_err(|error: InvalidAddress| invalid("repository".to_owned(), with_hint(&error)))?;
         let observe_every = observe_every.map_or(Ok(Duration::from_secs(1)), |text| {
             duration(&text).map_err(|problem| invalid("observe_every".to_owned(), problem))
         })?;
@@ -133,7 +135,7 @@ impl Settings {
         Ok(Self {
             listen,
             advertise,
-            repository: path.parent().unwrap_or(Path::new(".")).join(repository),
+            repository: repository.relative_to(path.parent().unwrap_or(Path::new("."))),
             observe_every,
             default_policy,
             policies,
@@ -183,19 +185,11 @@ impl PolicyFile {
     }
 }
 
-/// The directory that a repository URL means.
-pub fn repository_path(url: &str) -> Result<PathBuf, String> {
-    if let Some(path) = url.strip_prefix("file://") {
-        return if path.starts_with('/') {
-            Ok(PathBuf::from(path))
-        } else {
-            Err(format!("{url:?} is not a path on this machine: write file:///absolute/path"))
-        };
-    }
-    match url.split_once("://") {
-        Some((scheme, _)) => Err(format!("{scheme}:// repositories are not supported by this version; use file://")),
-        None if url.is_empty() => Err("must not be empty".to_owned()),
-        None => Ok(PathBuf::from(url)),
+/// What is wrong, and what would be right.
+fn with_hint(error: &impl Explain) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
     }
 }
 
@@ -241,7 +235,7 @@ mod tests {
         let minimal = parse(MINIMAL).expect("minimal");
         assert_eq!(example.default_policy, minimal.default_policy);
         assert_eq!(example.observe_every, minimal.observe_every);
-        assert_eq!(example.repository, Path::new("/etc/urtext/repository"));
+        assert_eq!(example.repository.directory(), Some(Path::new("/etc/urtext/repository")));
         let (above, commented) = EXAMPLE.split_once("# [deployments.orders]").expect("an example of a deployment");
         let uncommented = format!("{above}[deployments.orders]{}", commented.replace("\n# ", "\n"));
         let policy = parse(&uncommented).expect("uncommented").policy(&"orders".parse().expect("a name")).clone();
@@ -274,8 +268,9 @@ mod tests {
              `advertise`, `repository`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `deployments`",
         );
         check_refused(
-            "repository = 's3://bucket/prefix'",
-            "repository in /etc/urtext/urtext.toml: s3:// repositories are not supported by this version; use file://",
+            "repository = 'ftp://host/prefix'",
+            "repository in /etc/urtext/urtext.toml: \"ftp://host/prefix\" is no place for a repository: nothing is known of \
+             ftp://; write an absolute path, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         );
         check_refused(
             "listen = '127.0.0.1:0'",

@@ -51,8 +51,9 @@ impl App {
 
     /// What somebody should know about the coordinator itself.
     pub fn warnings(&self) -> Vec<String> {
-        let places = [("repository", self.settings.repository.as_path()), ("catalog", self.directory.root())];
-        places.into_iter().filter_map(|(what, path)| low_on_space(what, path)).collect()
+        let repository = self.settings.repository.directory().map(|path| ("repository", path));
+        let places = repository.into_iter().chain([("catalog", self.directory.root())]);
+        places.filter_map(|(what, path)| low_on_space(what, path)).collect()
     }
 }
 

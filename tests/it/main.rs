@@ -1,6 +1,7 @@
 //! The end-to-end suites: real servers, real processes, a module per promise.
 
 mod bad_days;
+mod buckets;
 mod damage;
 mod failover;
 mod first_backup;
@@ -9,6 +10,9 @@ mod harness;
 mod identity;
 mod memory;
 mod outages;
+mod rdb_contents;
+mod rdb_live;
+mod rdb_sightings;
 mod split_brain;
 mod stale_replica;
 mod stored_format;

@@ -46,6 +46,8 @@ pub struct Coordinator {
     dir: PathBuf,
     address: String,
     daemon: Option<Daemon>,
+    /// Set for every `urtext`, the daemon and the command line.
+    env: Vec<(String, String)>,
 }
 
 impl Coordinator {
@@ -58,10 +60,16 @@ impl Coordinator {
     /// [`Coordinator::init`], at an address and with options of your choice.
     #[track_caller]
     pub fn init_with(dir: &Path, address: &str, options: &[&str]) -> Self {
+        Self::init_in(dir, address, options, &[])
+    }
+
+    /// [`Coordinator::init_with`], with variables in the environment of every `urtext`.
+    #[track_caller]
+    pub fn init_in(dir: &Path, address: &str, options: &[&str], env: &[(String, String)]) -> Self {
         let mut command = Command::new(program("urtext"));
-        command.args(["init", "--listen", address, "--dir"]).arg(dir).args(options);
+        command.args(["init", "--listen", address, "--dir"]).arg(dir).args(options).envs(env.iter().cloned());
         run(&mut command, COMMAND_LIMIT).expect(0);
-        Self { dir: dir.to_owned(), address: address.to_owned(), daemon: None }
+        Self { dir: dir.to_owned(), address: address.to_owned(), daemon: None, env: env.to_vec() }
     }
 
     /// Adds lines to the end of the settings: the last lines there are comments about one deployment.
@@ -78,7 +86,7 @@ impl Coordinator {
         assert!(self.daemon.is_none(), "the coordinator runs already");
         let log = self.dir.with_extension("log");
         let mut command = Command::new(program("urtext"));
-        command.args(["serve", "--dir"]).arg(&self.dir);
+        command.args(["serve", "--dir"]).arg(&self.dir).envs(self.env.iter().cloned());
         let mut daemon = Daemon::start("urtext serve", &mut command, &log);
         daemon.wait_for_line("listening on");
         self.daemon = Some(daemon);
@@ -144,7 +152,7 @@ impl Coordinator {
     #[track_caller]
     pub fn urtext_within(&self, args: &[&str], limit: Duration) -> Output {
         let mut command = Command::new(program("urtext"));
-        command.args(args).arg("--dir").arg(&self.dir);
+        command.args(args).arg("--dir").arg(&self.dir).envs(self.env.iter().cloned());
         run(&mut command, limit)
     }
 
@@ -296,9 +304,15 @@ impl Fleet {
     /// [`Fleet::new`], with options for `init` and lines for the settings.
     #[track_caller]
     pub fn with(init: &[&str], settings: &str) -> Self {
+        Self::with_env(init, settings, &[])
+    }
+
+    /// [`Fleet::with`], with variables in the environment of every `urtext`.
+    #[track_caller]
+    pub fn with_env(init: &[&str], settings: &str, env: &[(String, String)]) -> Self {
         let work = tempfile::tempdir().expect("make a working folder");
         let address = format!("127.0.0.1:{}", free_port());
-        let mut coordinator = Coordinator::init_with(&work.path().join("coordinator"), &address, init);
+        let mut coordinator = Coordinator::init_in(&work.path().join("coordinator"), &address, init, env);
         coordinator.configure(settings);
         coordinator.serve();
         Self { agents: BTreeMap::new(), coordinator, servers: BTreeMap::new(), work }

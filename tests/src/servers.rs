@@ -64,7 +64,7 @@ impl Version {
 }
 
 /// Where `tests/install-servers` puts the programs.
-fn servers_dir() -> PathBuf {
+pub(crate) fn servers_dir() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("URTEXT_TEST_SERVERS").unwrap_or_else(|| {
         let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));

@@ -45,6 +45,7 @@ pub use signed::{
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    DirectoryStore, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreCause, StoreError, StoreOperation,
+    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome,
+    Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
 };
 pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

@@ -14,13 +14,13 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Init) -> Result<E
     output.value(&json::Init {
         dir: dir.display().to_string(),
         listen: listen.to_string(),
-        repository: repository.display().to_string(),
+        repository: repository.to_string(),
         recipient: recipient.clone(),
         identity_file: identity_file.display().to_string(),
     })?;
     output.text(format_args!("made {}", dir.display()))?;
     output.text(format_args!("  listens on   {listen}, reached as {advertise} (urtext.toml)"))?;
-    output.text(format_args!("  backups in   {}", repository.display()))?;
+    output.text(format_args!("  backups in   {repository}"))?;
     output.text(format_args!("  sealed to    {recipient}"))?;
     output.note(format_args!(
         "\nKeep a copy of {} in a safe place elsewhere. Without it no backup can be read;\n\

@@ -3,6 +3,8 @@
 //! Objects are small ([`MAX_OBJECT_BYTES`]), immutable and created exactly once. That is all that the
 //! format needs, and all that a directory, a bucket and a coordinator's gRPC have in common.
 
+mod address;
+mod bucket;
 mod directory;
 mod retry;
 #[cfg(any(test, feature = "testing"))]
@@ -16,8 +18,12 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 use urtext_types::{ByteCount, ErrorKind, Explain};
 
-pub use self::directory::DirectoryStore;
 pub(crate) use self::retry::with_patience;
+pub use self::{
+    address::{BucketAddress, BucketOptions, InvalidAddress, Service, StoreAddress},
+    bucket::BucketStore,
+    directory::DirectoryStore,
+};
 use crate::{ObjectName, ObjectPrefix};
 
 /// The largest object. A sealed part of incompressible data stays below it: 16 MiB of plaintext, 64 KiB
@@ -119,6 +125,13 @@ pub enum StoreError {
         #[source]
         source: Option<StoreCause>,
     },
+    /// It cannot even be asked: what is said of it does not fit together.
+    #[error("cannot reach {place}")]
+    Refused {
+        place: String,
+        #[source]
+        source: StoreCause,
+    },
     #[error("object {object} in {place} has {size}, more than the {limit} that an object may have", limit = ByteCount::new(MAX_OBJECT_BYTES as u64))]
     TooLarge { object: String, size: ByteCount, place: String },
 }
@@ -131,6 +144,7 @@ impl Explain for StoreError {
             Self::Exhausted { .. } => ErrorKind::Exhausted,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::Refused { .. } => ErrorKind::Usage,
             Self::TooLarge { .. } => ErrorKind::Integrity,
         }
     }
@@ -140,9 +154,18 @@ impl Explain for StoreError {
             Self::Exhausted { place, .. } => {
                 Some(format!("make room in {place} or raise its quota; nothing that is committed was touched"))
             }
+            Self::Denied { place, .. } if place.contains("://") => {
+                Some(format!("check the credentials for {place}, and what they may do there: put, get and list"))
+            }
             Self::Denied { place, .. } => Some(format!("check owner and mode of {place}")),
+            Self::Refused { .. } => Some("check the address of the repository and its options".to_owned()),
             Self::Conflict { .. } => {
                 Some("objects are never overwritten; two writers may have been given the same id".to_owned())
+            }
+            Self::Unavailable { operation: StoreOperation::Put | StoreOperation::List, place, .. }
+                if place.contains("://") =>
+            {
+                Some(format!("is the bucket of {place} there, and can this machine reach it?"))
             }
             Self::NotFound { .. } | Self::Unavailable { .. } | Self::TooLarge { .. } => None,
         }

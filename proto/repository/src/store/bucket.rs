@@ -1,0 +1,335 @@
+//! A repository in a bucket: S3 and everything that speaks it, Google Cloud Storage, Azure Blob Storage.
+//!
+//! An object is put with the condition that nothing has its name, so that of several writers exactly one
+//! creates it. An answer that is lost is no answer: the put is made again, finds its own object, compares
+//! the bytes and succeeds.
+//!
+//! A store without conditional puts (`?conditional_put=no`) is looked at before and read after: the
+//! object is compared with what was put. Two writers of *different* bytes under one name, in the same
+//! moment, are not told apart then. No two writers of Urtext share a name, since ids are given once.
+
+use std::{env, error::Error as StdError, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, future, stream::BoxStream};
+use object_store::{
+    Attribute, Attributes, BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
+    azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder,
+    path::Path as ObjectPath,
+};
+use urtext_types::ByteCount;
+
+use super::{
+    BucketAddress, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Service, Store, StoreCause, StoreError, StoreOperation,
+};
+use crate::{ObjectName, ObjectPrefix};
+
+/// A server that is there answers the first packet sooner.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An object of 17 MiB at 0.5 Mbit/s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Repeated by the driver, with backoff and jitter; who calls has more patience than this.
+const RETRIES: usize = 4;
+const RETRY_FOR: Duration = Duration::from_secs(20);
+
+/// Objects in a bucket, below a prefix.
+#[derive(Clone)]
+pub struct BucketStore {
+    driver: Arc<dyn ObjectStore>,
+    prefix: ObjectPath,
+    /// For messages.
+    place: String,
+    storage_class: Option<String>,
+    conditional_put: bool,
+}
+
+impl fmt::Debug for BucketStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BucketStore").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl BucketStore {
+    /// Prepares to reach a bucket. Nothing is asked of it yet.
+    ///
+    /// Credentials come from the environment and the service's usual files: for S3 `AWS_ACCESS_KEY_ID` and
+    /// `AWS_SECRET_ACCESS_KEY`, else `~/.aws/credentials` (`AWS_SHARED_CREDENTIALS_FILE`, `AWS_PROFILE`), else
+    /// web identity, container and instance metadata; for Google `GOOGLE_APPLICATION_CREDENTIALS` and the
+    /// application default; for Azure `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY` and the other
+    /// `AZURE_` variables.
+    ///
+    /// # Errors
+    /// The options do not fit together, or a file with credentials cannot be read.
+    pub fn open(address: &BucketAddress) -> Result<Self, StoreError> {
+        let place = address.to_string();
+        let refused = |source: StoreCause| StoreError::Refused { place: place.clone(), source };
+        let driver: Arc<dyn ObjectStore> = match address.service {
+            Service::S3 => Arc::new(s3(address).map_err(refused)?),
+            Service::Gcs => Arc::new(gcs(address).map_err(|error| refused(error.into()))?),
+            Service::Azure => Arc::new(azure(address).map_err(|error| refused(error.into()))?),
+        };
+        Ok(Self {
+            driver,
+            prefix: ObjectPath::from(address.prefix.as_str()),
+            storage_class: address.options.storage_class.clone(),
+            conditional_put: !address.options.no_conditional_put,
+            place,
+        })
+    }
+
+    fn path(&self, name: &str) -> ObjectPath {
+        match (self.prefix.as_ref(), name) {
+            ("", name) => ObjectPath::from(name),
+            (prefix, "") => ObjectPath::from(prefix),
+            (prefix, name) => ObjectPath::from(format!("{prefix}/{name}")),
+        }
+    }
+
+    fn failed(&self, operation: StoreOperation, object: &str, needed: usize, error: object_store::Error) -> StoreError {
+        use object_store::Error;
+        let (object, place) = (object.to_owned(), self.place.clone());
+        match error {
+            // Only a missing bucket makes a put or a listing not find its place.
+            Error::NotFound { .. } if operation == StoreOperation::Get => StoreError::NotFound { object, place },
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                StoreError::Denied { operation, object, place, source: Some(Box::new(error)) }
+            }
+            error if status(&error) == Some(507) => StoreError::Exhausted {
+                operation,
+                object,
+                needed: ByteCount::new(needed as u64),
+                place,
+                source: Some(Box::new(error)),
+            },
+            error => StoreError::Unavailable { operation, object, place, source: Some(Box::new(error)) },
+        }
+    }
+
+    async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), object_store::Error> {
+        let mut options = PutOptions::default();
+        if self.conditional_put {
+            options.mode = PutMode::Create;
+        }
+        if let Some(class) = &self.storage_class {
+            options.attributes = Attributes::from_iter([(Attribute::StorageClass, class.clone())]);
+        }
+        self.driver.put_opts(&self.path(name.as_str()), bytes.into(), options).await.map(|_| ())
+    }
+
+    /// What stands under the name already, compared with what should.
+    async fn compare(&self, name: &ObjectName, bytes: &Bytes) -> Result<PutOutcome, StoreError> {
+        match self.get(name).await {
+            Ok(existing) if existing == *bytes => Ok(PutOutcome::AlreadyIdentical),
+            Ok(_) | Err(StoreError::TooLarge { .. }) => {
+                Err(StoreError::Conflict { object: name.to_string(), place: self.place.clone() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The HTTP status behind an error, where the driver kept it in its text only.
+fn status(error: &object_store::Error) -> Option<u16> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(current) = cause {
+        let text = current.to_string();
+        if let Some((_, after)) = text.split_once("status ")
+            && let Ok(status) = after.chars().take_while(char::is_ascii_digit).collect::<String>().parse()
+        {
+            return Some(status);
+        }
+        cause = current.source();
+    }
+    None
+}
+
+fn client_options(address: &BucketAddress) -> ClientOptions {
+    let is_plain = address.options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT).with_allow_http(is_plain)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_FOR }
+}
+
+fn s3(address: &BucketAddress) -> Result<impl ObjectStore + use<>, StoreCause> {
+    let options = &address.options;
+    let mut builder = AmazonS3Builder::from_env();
+    let is_set = |variable: &str| env::var_os(variable).is_some_and(|value| !value.is_empty());
+    if !is_set("AWS_ACCESS_KEY_ID")
+        && let Some(keys) = shared_credentials()?
+    {
+        builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
+        if let Some(token) = keys.token {
+            builder = builder.with_token(token);
+        }
+    }
+    builder = builder
+        .with_bucket_name(&address.bucket)
+        .with_client_options(client_options(address))
+        .with_retry(retries())
+        .with_conditional_put(match options.no_conditional_put {
+            true => S3ConditionalPut::Disabled,
+            false => S3ConditionalPut::ETagMatch,
+        });
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(path_style) = options.path_style.or(options.endpoint.as_ref().map(|_| true)) {
+        builder = builder.with_virtual_hosted_style_request(!path_style);
+    }
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(encryption) = &options.encryption {
+        builder = match encryption.strip_prefix("aws:kms:") {
+            Some(key) => builder.with_sse_kms_encryption(key),
+            None => {
+                builder.with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption")?, encryption.as_str())
+            }
+        };
+    }
+    Ok(builder.build()?)
+}
+
+fn gcs(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_store::Error> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(&address.bucket)
+        .with_client_options(client_options(address))
+        .with_retry(retries());
+    if let Some(endpoint) = &address.options.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    builder.build()
+}
+
+fn azure(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_store::Error> {
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_container_name(&address.bucket)
+        .with_client_options(client_options(address))
+        .with_retry(retries());
+    if let Some(account) = &address.options.account {
+        builder = builder.with_account(account);
+    }
+    if let Some(endpoint) = &address.options.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    builder.build()
+}
+
+/// An access key of S3.
+struct AccessKey {
+    id: String,
+    secret: String,
+    token: Option<String>,
+}
+
+/// The key in the file that the service's own tools use; `None` if there is no such file or profile.
+fn shared_credentials() -> Result<Option<AccessKey>, StoreCause> {
+    let path = env::var_os("AWS_SHARED_CREDENTIALS_FILE")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".aws/credentials")));
+    let Some(path) = path else { return Ok(None) };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot read credentials from {}: {error}", path.display()).into()),
+    };
+    let profile = env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
+    Ok(key_of_profile(&text, &profile))
+}
+
+fn key_of_profile(text: &str, profile: &str) -> Option<AccessKey> {
+    let section = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| {
+            line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).map(str::trim) != Some(profile)
+        })
+        .skip(1)
+        .take_while(|line| !line.starts_with('['));
+    let (mut id, mut secret, mut token) = (None, None, None);
+    for (name, value) in section.filter_map(|line| line.split_once('=')) {
+        let value = Some(value.trim().to_owned());
+        match name.trim() {
+            "aws_access_key_id" => id = value,
+            "aws_secret_access_key" => secret = value,
+            "aws_session_token" => token = value,
+            _ => {}
+        }
+    }
+    Some(AccessKey { id: id?, secret: secret?, token })
+}
+
+#[async_trait]
+impl Store for BucketStore {
+    async fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<PutOutcome, StoreError> {
+        if bytes.len() > MAX_OBJECT_BYTES {
+            let size = ByteCount::new(bytes.len() as u64);
+            return Err(StoreError::TooLarge { object: name.to_string(), size, place: self.place.clone() });
+        }
+        if !self.conditional_put {
+            match self.compare(name, &bytes).await {
+                Err(StoreError::NotFound { .. }) => {}
+                there => return there,
+            }
+        }
+        match self.put(name, bytes.clone()).await {
+            Ok(()) if self.conditional_put => Ok(PutOutcome::Created),
+            Ok(()) => self.compare(name, &bytes).await.map(|_| PutOutcome::Created),
+            Err(object_store::Error::AlreadyExists { .. }) => self.compare(name, &bytes).await,
+            Err(error) => Err(self.failed(StoreOperation::Put, name.as_str(), bytes.len(), error)),
+        }
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        let failed = |error| self.failed(StoreOperation::Get, name.as_str(), 0, error);
+        let found = self.driver.get(&self.path(name.as_str())).await.map_err(failed)?;
+        if found.meta.size > MAX_OBJECT_BYTES as u64 {
+            let size = ByteCount::new(found.meta.size);
+            return Err(StoreError::TooLarge { object: name.to_string(), size, place: self.place.clone() });
+        }
+        found.bytes().await.map_err(failed)
+    }
+
+    fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
+        let (store, below) = (self.clone(), self.path(prefix.as_str()));
+        let (asked, own) = (prefix.clone(), self.prefix.clone());
+        let below = (!below.as_ref().is_empty()).then_some(below);
+        self.driver
+            .list(below.as_ref())
+            .map_err(move |error| store.failed(StoreOperation::List, asked.as_str(), 0, error))
+            // An object whose name is not one of ours was put there by somebody else.
+            .try_filter_map(move |found| {
+                let name = found.location.as_ref();
+                let name = match own.as_ref() {
+                    "" => Some(name),
+                    own => name.strip_prefix(own).and_then(|name| name.strip_prefix('/')),
+                };
+                let name: Option<ObjectName> = name.and_then(|name| name.parse().ok());
+                future::ready(Ok(name.map(|name| ObjectInfo { name, size: found.size })))
+            })
+            .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_credentials_file_is_understood() {
+        let file = "# keys\n[default]\naws_access_key_id = A\naws_secret_access_key=B=\n\n[ backup ]\n\
+                    aws_access_key_id=C\naws_secret_access_key = D\naws_session_token = E\nregion = x\n[half]\n\
+                    aws_access_key_id = F\n";
+        let key = |profile: &str| key_of_profile(file, profile).map(|key| (key.id, key.secret, key.token));
+        let text = str::to_owned;
+        assert_eq!(key("default"), Some((text("A"), text("B="), None)));
+        assert_eq!(key("backup"), Some((text("C"), text("D"), Some(text("E")))));
+        assert_eq!(key("half"), None);
+        assert_eq!(key("other"), None);
+    }
+}

@@ -1,30 +1,35 @@
 //! Fleets written as text, for the scenarios.
 //!
-//! One statement a line; a history is one hex digit, which stands for forty of it; times are times
-//! of one day; `#` begins a comment.
+//! One statement a line; a history is one hex digit, or a few, which stand for forty: `a`, `b7`; times
+//! are times of one day; `#` begins a comment.
 //!
 //! ```text
 //! edge b from a:615 promoted            (or: following, inferred, restored)
 //! backup 1 fra-1 fra a:600 keys 1000 taken 12:00 [verified stored] [run r1] [received 12:01]
-//!          [ineligible "part 3 is missing"] [stale "captured …"]
+//!          [ineligible "part 3 is missing"] [stale "captured …"] [only-in nyc] [digest 1]
 //! live fra-1 fra a:678 seen 12:10 [master 2] [keys 1000] [run r1] [link-down 30] [loading] [syncing]
 //!          [no-backlog] [unreachable]
-//! sample a:600 12:00
+//!          [skew 2500]
+//! sample a:600 12:00 [replica | beginning] [within 500]
+//! ended fra-1 a:700 keys 1000 seen 12:00 noticed 12:05
+//! repository nyc [unreachable] [listed 12:00]
 //! head a:700 fra-1 12:00
 //! accepted b at 12:05 by alice because "we run on nyc" [over nothing]
 //! vouched 3
 //! policy follow-master | prefer-site nyc
 //! now 12:30
-//! show lineage | capture 2
+//! as-of 12:00 | at a:650
+//! show lineage | capture 2 | guard | alarms
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use urtext_planner::{
-    AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, Sample, ShardView, Source, Verified, set_aside_by,
+    AcceptedLineage, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample, ShardView,
+    Source, Timeline, Until, Verified, Wish, Witness, set_aside_by,
 };
 use urtext_types::{
-    BackupId, ByteCount, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress, NodeObservation,
+    BackupId, ByteCount, DataDigest, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress, NodeObservation,
     Offset, PersistenceView, Position, ReplicaLink, ReplicationId, ReplicationView, Role, ServerIdentity, Timestamp,
 };
 
@@ -32,21 +37,23 @@ use urtext_types::{
 pub(crate) struct Fleet {
     pub(crate) view: ShardView,
     pub(crate) policy: Policy,
+    pub(crate) wish: Wish,
     pub(crate) show_lineage: bool,
+    pub(crate) show_guard: bool,
+    pub(crate) show_alarms: bool,
     pub(crate) show_capture: Option<usize>,
 }
 
-pub(crate) fn history(digit: char) -> ReplicationId {
-    digit.to_string().repeat(40).parse().expect("a hex digit other than 0")
+pub(crate) fn history(digits: &str) -> ReplicationId {
+    digits.repeat(40 / digits.len()).parse().expect("1, 2, 4 or 8 hex digits, not all of them 0")
 }
 
 pub(crate) fn position(text: &str) -> Option<Position> {
     if text == "-" {
         return None;
     }
-    let (digit, offset) = text.split_once(':').expect("HISTORY:OFFSET");
-    let digit = digit.chars().next().expect("a hex digit");
-    Some(Position::new(history(digit), offset.parse().expect("an offset")))
+    let (digits, offset) = text.split_once(':').expect("HISTORY:OFFSET");
+    Some(Position::new(history(digits), offset.parse().expect("an offset")))
 }
 
 /// `12:00` or `12:00:05`, on the day of all scenarios.
@@ -65,14 +72,25 @@ pub(crate) fn empty_view() -> ShardView {
         candidates: Vec::new(),
         nodes: Vec::new(),
         heads: Vec::new(),
-        samples: Vec::new(),
+        ended: Vec::new(),
+        timeline: Timeline::new(),
+        repositories: Vec::new(),
         vouched: Default::default(),
         now: time("12:30"),
     }
 }
 
 pub(crate) fn parse(text: &str) -> Fleet {
-    let mut fleet = Fleet { view: empty_view(), policy: Policy::default(), show_lineage: false, show_capture: None };
+    let mut fleet = Fleet {
+        view: empty_view(),
+        policy: Policy::default(),
+        wish: Wish::default(),
+        show_lineage: false,
+        show_guard: false,
+        show_alarms: false,
+        show_capture: None,
+    };
+    let mut samples = Vec::new();
     let mut decisions = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words = Words(split(line));
@@ -90,8 +108,31 @@ pub(crate) fn parse(text: &str) -> Fleet {
             }
             "sample" => {
                 let position = position(words.at(1)).expect("a position");
-                fleet.view.samples.push(Sample { position, at: time(words.at(2)) });
+                let within = words.after("within").map_or(0, |millis| millis.parse().expect("milliseconds"));
+                let witness = match (words.has("replica"), words.has("beginning")) {
+                    (true, _) => Witness::Replica,
+                    (_, true) => Witness::Beginning,
+                    _ => Witness::Master,
+                };
+                let within = Duration::from_millis(within);
+                samples.push(Sample { position, at: time(words.at(2)), within, witness });
             }
+            "ended" => fleet.view.ended.push(RunSeen {
+                node: words.at(1).parse().expect("a name"),
+                run_id: "before".to_owned(),
+                position: position(words.at(2)),
+                keys: words.after("keys").map_or(1000, |keys| keys.parse().expect("a number")),
+                was_master: true,
+                seen_at: time(words.after("seen").expect("seen TIME")),
+                noticed_at: time(words.after("noticed").expect("noticed TIME")),
+            }),
+            "repository" => fleet.view.repositories.push(RepositorySeen {
+                name: words.at(1).to_owned(),
+                reachable: !words.has("unreachable"),
+                listed_at: words.after("listed").map(time),
+            }),
+            "as-of" => fleet.wish = Wish::until(Until::Time(time(words.at(1)))),
+            "at" => fleet.wish = Wish::until(Until::Position(position(words.at(1)).expect("a position"))),
             "head" => fleet.view.heads.push(HeadSeen {
                 position: position(words.at(1)).expect("a position"),
                 node: words.at(2).parse().expect("a name"),
@@ -115,17 +156,20 @@ pub(crate) fn parse(text: &str) -> Fleet {
             "now" => fleet.view.now = time(words.at(1)),
             "show" => match words.at(1) {
                 "lineage" => fleet.show_lineage = true,
+                "guard" => fleet.show_guard = true,
+                "alarms" => fleet.show_alarms = true,
                 "capture" => fleet.show_capture = Some(words.at(2).parse().expect("a number")),
                 other => panic!("show {other}?"),
             },
             other => panic!("{other}?"),
         }
     }
+    fleet.view.timeline = samples.into_iter().collect();
     for words in decisions {
-        let history = history(words.at(1).chars().next().expect("a hex digit"));
+        let history = history(words.at(1));
         let over = match words.after("over") {
             Some("nothing") => Vec::new(),
-            Some(digits) => digits.split(',').map(|digit| self::history(digit.chars().next().expect("hex"))).collect(),
+            Some(digits) => digits.split(',').map(self::history).collect(),
             None => set_aside_by(&fleet.view, history).expect("a history that can be accepted"),
         };
         fleet.view.accepted.push(AcceptedLineage {
@@ -175,7 +219,7 @@ fn edge(words: &Words) -> ForkEdge {
         "restored" => Evidence::Restore,
         other => panic!("evidence {other}?"),
     };
-    let child = history(words.at(1).chars().next().expect("a hex digit"));
+    let child = history(words.at(1));
     ForkEdge { child, parent: position(words.at(3)).expect("a position"), evidence }
 }
 
@@ -199,10 +243,12 @@ fn backup(words: &Words) -> Candidate {
             Some(other) => panic!("verified {other}?"),
         },
         ineligible: words.after("ineligible").map(str::to_owned),
+        out_of_reach: words.after("only-in").map(str::to_owned),
         stale: words.after("stale").map(str::to_owned),
         keys: words.after("keys").map_or(1000, |keys| keys.parse().expect("a number")),
         bytes: ByteCount::new(100_000),
         run_id: words.after("run").unwrap_or_default().to_owned(),
+        content_digest: words.after("digest").map(|n| DataDigest::current([n.parse().expect("a small number"); 32])),
     }
 }
 
@@ -210,7 +256,7 @@ fn live(words: &Words) -> NodeSeen {
     let address = NodeAddress { host: "10.0.0.1".to_owned(), port: 6379 };
     // A node without a position is shown as what it is: a master without a backlog, or a replica
     // that has received nothing.
-    let at = position(words.at(3)).unwrap_or(Position::new(history('f'), Offset::ZERO));
+    let at = position(words.at(3)).unwrap_or(Position::new(history("f"), Offset::ZERO));
     let role = match words.after("master") {
         Some(replicas) => {
             let link =
@@ -264,5 +310,9 @@ fn live(words: &Words) -> NodeSeen {
         },
         received_at: seen_at,
         reachable: !words.has("unreachable"),
+        clock: words.after("skew").map(|ahead| ClockSkew {
+            ahead_ms: ahead.parse().expect("milliseconds"),
+            within: Duration::from_millis(10),
+        }),
     }
 }

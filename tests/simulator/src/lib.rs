@@ -1,0 +1,15 @@
+//! Random deployments with ground truth, which try to make the planner choose wrongly.
+//!
+//! - [`story`]: what happens, one event after the other; [`script`]: the same as lines of text.
+//! - [`world`], [`server`], [`info`]: a model of replication as Redis and Valkey do it, stepped event by
+//!   event, with what `INFO` shows after each. [`truth`]: the writes that every data set holds.
+//!
+//! Never: sockets, files, threads, clocks in the model. Chance is in [`generate`] alone, so one seed is one story.
+
+pub mod info;
+pub mod server;
+pub mod story;
+pub mod truth;
+pub mod world;
+
+pub use world::World;

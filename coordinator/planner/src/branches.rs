@@ -47,7 +47,7 @@ use crate::{
 /// Nothing is known of `history`, or no copy is on it: then there is nothing to accept.
 pub fn set_aside_by(view: &ShardView, history: ReplicationId) -> Result<Vec<ReplicationId>, AcceptRefusal> {
     let lineage = view.lineage.trusted(&view.contradictions);
-    let positions = view.candidates.iter().filter(|c| c.ineligible.is_none()).filter_map(|c| c.position);
+    let positions = view.candidates.iter().filter(|c| c.is_eligible()).filter_map(|c| c.position);
     let chart = Chart::new(&lineage, positions.clone().map(|position| position.history));
     let extents = Extents::of(&chart, positions.filter_map(|position| chart.place(position)));
     let Some(number) = chart.number(history) else {

@@ -49,7 +49,7 @@ pub fn choose_nodes(view: &ShardView, policy: &Policy, copies: usize) -> Vec<Cho
     let chart = Chart::new(&lineage, positions.iter().flatten().map(|position| position.history));
     let places: Vec<_> = positions.iter().map(|position| position.and_then(|position| chart.place(position))).collect();
     let extents = Extents::of(&chart, places.iter().copied().flatten());
-    let data_as_of = DataAsOf::new(&lineage, &view.samples);
+    let data_as_of = DataAsOf::new(&lineage, &view.timeline);
 
     let mut ranked: Vec<Ranked<'_>> = fit
         .into_iter()

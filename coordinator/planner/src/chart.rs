@@ -185,6 +185,12 @@ impl Extents {
         None
     }
 
+    /// Whether a copy of the set holds everything that `place` holds.
+    pub(crate) fn hold(&self, place: Place) -> bool {
+        let own = self.own[place.history].is_some_and(|own| own >= place.offset);
+        own || self.later[place.history].is_some_and(|(later, _)| later >= place.offset)
+    }
+
     /// Whether a copy holds writes of `history` or of a later one.
     pub(crate) fn reaches(&self, history: usize) -> bool {
         self.tip[history].is_some()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use urtext_types::{Interval, Lineage, Offset, Position, ReplicationId, Timestamp};
 
-use crate::view::Sample;
+use crate::timeline::{Sample, Timeline};
 
 /// When masters had which offset, ready to be asked.
 #[derive(Debug)]
@@ -22,20 +22,33 @@ pub struct DataAsOf<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Step {
     offset: Offset,
-    /// The latest time of a sample at or below this offset.
-    latest_so_far: Timestamp,
-    /// The earliest time of a sample at or above this offset.
-    earliest_from_here: Timestamp,
+    /// The latest time at which a writer was at or below this offset.
+    latest_so_far: Option<Timestamp>,
+    /// The earliest time by which this offset or a greater one had been reached.
+    earliest_from_here: Option<Timestamp>,
+}
+
+impl Step {
+    fn of(sample: &Sample, offset: Offset) -> Self {
+        Self {
+            offset,
+            latest_so_far: sample.witness.proves_complete().then(|| sample.earliest()),
+            earliest_from_here: sample.witness.proves_reached().then(|| sample.latest()),
+        }
+    }
+}
+
+/// The lesser of two times, where an unknown one bounds nothing.
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
 }
 
 impl<'a> DataAsOf<'a> {
-    /// `samples` in any order; their clocks have been corrected.
-    pub fn new(lineage: &'a Lineage, samples: &[Sample]) -> Self {
+    pub fn new(lineage: &'a Lineage, timeline: &Timeline) -> Self {
         let mut histories: BTreeMap<ReplicationId, Vec<Step>> = BTreeMap::new();
-        for sample in samples {
+        for sample in timeline.samples() {
             let at = lineage.normalize(sample.position);
-            let step = Step { offset: at.offset, latest_so_far: sample.at, earliest_from_here: sample.at };
-            histories.entry(at.history).or_default().push(step);
+            histories.entry(at.history).or_default().push(Step::of(&sample, at.offset));
         }
         for steps in histories.values_mut() {
             steps.sort_unstable_by_key(|step| (step.offset, step.latest_so_far));
@@ -43,7 +56,7 @@ impl<'a> DataAsOf<'a> {
                 steps[i].latest_so_far = steps[i].latest_so_far.max(steps[i - 1].latest_so_far);
             }
             for i in (1..steps.len()).rev() {
-                steps[i - 1].earliest_from_here = steps[i - 1].earliest_from_here.min(steps[i].earliest_from_here);
+                steps[i - 1].earliest_from_here = earlier(steps[i - 1].earliest_from_here, steps[i].earliest_from_here);
             }
         }
         Self { lineage, histories }
@@ -51,7 +64,11 @@ impl<'a> DataAsOf<'a> {
 
     /// Complete up to `from`, not complete beyond `to`.
     pub fn of(&self, position: Position) -> Interval {
-        Interval { from: self.complete_up_to(position), to: self.first_seen(position, |offset, at| offset > at) }
+        let to = self.first_seen(position, |offset, at| offset > at);
+        // A restored server that is idle goes on holding what the others have long left behind: what
+        // somebody was seen to hold beyond it bounds how new the data can be.
+        let from = self.complete_up_to(position).map(|from| to.map_or(from, |to| from.min(to)));
+        Interval { from, to }
     }
 
     /// The earliest time at which a master was seen to hold `position`: it had been reached by then.
@@ -73,14 +90,14 @@ impl<'a> DataAsOf<'a> {
     pub(crate) fn complete_in_history(&self, at: Position) -> Option<Timestamp> {
         let steps = self.histories.get(&at.history)?;
         let below = steps.partition_point(|step| step.offset <= at.offset);
-        Some(steps[below.checked_sub(1)?].latest_so_far)
+        steps[below.checked_sub(1)?].latest_so_far
     }
 
     fn first_seen(&self, position: Position, is_past: impl Fn(Offset, Offset) -> bool) -> Option<Timestamp> {
         let position = self.lineage.normalize(position);
         let in_history = |history: ReplicationId, is_past: &dyn Fn(Offset) -> bool| {
             let steps = self.histories.get(&history)?;
-            steps.get(steps.partition_point(|step| !is_past(step.offset))).map(|step| step.earliest_from_here)
+            steps.get(steps.partition_point(|step| !is_past(step.offset)))?.earliest_from_here
         };
         let own = in_history(position.history, &|offset| is_past(offset, position.offset));
         // A later history that left after the position has everything of it below its own bytes.
@@ -99,6 +116,7 @@ mod tests {
     use urtext_types::{Evidence, ForkEdge};
 
     use super::*;
+    use crate::timeline::Witness;
 
     fn at(n: u8, offset: u64) -> Position {
         let history = ReplicationId::from_bytes([n; 20]).expect("not zero");
@@ -111,11 +129,18 @@ mod tests {
         let mut lineage = Lineage::new();
         let edge = ForkEdge { child: at(2, 0).history, parent: at(1, 200), evidence: Evidence::PromotedMaster };
         lineage.learn(edge).expect("first");
-        let samples: Vec<_> = [(at(1, 100), 0), (at(2, 300), 40), (at(1, 150), 10), (at(1, 200), 20), (at(2, 250), 31)]
-            .map(|(position, second)| Sample { position, at: Timestamp::from_millis(second * 1000) })
-            .into();
+        let timeline: Timeline =
+            [(at(1, 100), 0), (at(2, 300), 40), (at(1, 150), 10), (at(1, 200), 20), (at(2, 250), 31)]
+                .into_iter()
+                .map(|(position, second)| Sample {
+                    position,
+                    at: Timestamp::from_millis(second * 1000),
+                    within: std::time::Duration::ZERO,
+                    witness: Witness::Master,
+                })
+                .collect();
         let second = |time: Option<i64>| time.map(|s| Timestamp::from_millis(s * 1000));
-        let interval = DataAsOf::new(&lineage, &samples).of(position);
+        let interval = DataAsOf::new(&lineage, &timeline).of(position);
         assert_eq!(interval, Interval { from: second(from), to: second(to) });
     }
 

@@ -4,9 +4,10 @@ use urtext_types::{Relation, Timestamp};
 
 use crate::{
     chart::Place,
-    selection::{Decided, Selection, Standing, Verdict},
+    selection::{Decided, Judged, Selection, Standing, Verdict, order},
     situation::{Contender, Outcome, Situation, latest_decision},
     view::{Candidate, Source},
+    wish::Until,
     wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},
 };
 
@@ -29,22 +30,23 @@ pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<S
             situation.candidate(latest).node
         )),
         Outcome::NoBackup => sentences.push(no_backup(situation)),
+        Outcome::AllBeyond => sentences.push(all_beyond(situation)),
         Outcome::AllSetAside => {
             sentences.push("Every backup that could be restored is on a branch that was set aside.".to_owned());
         }
     }
     sentences.extend(decision(situation));
     if situation.outcome.verdict() != Verdict::Ambiguous {
-        sentences.extend(selection.candidates.iter().filter_map(|judged| {
-            let candidate = situation.candidate(judged.candidate);
-            let is_unknown = judged.standing == Standing::Unrelated && situation.open[judged.candidate];
-            (candidate.source == Source::Node && is_unknown).then(|| {
-                format!(
-                    "The live node {} has no position and may hold writes that nobody can compare: look at it before \
-                     it is overwritten.",
-                    candidate.node
-                )
-            })
+        let is_unknown = |judged: &&Judged| judged.standing == Standing::Unrelated && situation.open[judged.candidate];
+        let unknown =
+            selection.candidates.iter().filter(is_unknown).map(|judged| situation.candidate(judged.candidate));
+        let mut nodes: Vec<_> = unknown.filter(|c| c.source == Source::Node).map(|candidate| &candidate.node).collect();
+        nodes.sort_unstable();
+        sentences.extend(nodes.into_iter().map(|node| {
+            format!(
+                "The live node {node} has no position and may hold writes that nobody can compare: look at it before \
+                 it is overwritten."
+            )
         }));
     }
     if !situation.view.contradictions.is_empty() {
@@ -60,7 +62,14 @@ pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<S
 fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
     let candidate = situation.candidate(canonical);
     let why = match candidate.position {
-        Some(_) => "no backup on the accepted lineage holds a write that it lacks".to_owned(),
+        Some(_) => match situation.wish.until {
+            None => "no backup on the accepted lineage holds a write that it lacks".to_owned(),
+            Some(until) => {
+                format!(
+                    "of the backups on the accepted lineage that are not beyond {until}, none holds a write that it lacks"
+                )
+            }
+        },
         None => format!("all of them come from one run of {}, and it was taken last", candidate.node),
     };
     let title = sentence(&name(candidate));
@@ -68,7 +77,7 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
     if let Some(stale) = &candidate.stale {
         sentences.push(format!("Its data may be old all the same: it was {}.", stale.trim_end_matches('.')));
     }
-    let ahead = selection.candidates.iter().find(|judged| judged.standing == Standing::Ahead);
+    let ahead = first(situation, selection, |judged| judged.standing == Standing::Ahead && !judged.beyond);
     if let Some(judged) = ahead {
         let node = situation.candidate(judged.candidate);
         let seconds = selection.missing.and_then(|missing| missing.seconds);
@@ -79,6 +88,7 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
         sentences.push(format!("The live node {} holds {more}: {}.", node.node, how_to_save(situation.view, node)));
     } else if let Some((head, missing)) = selection.head.as_ref().zip(selection.missing)
         && missing.bytes.get() > 0
+        && situation.wish.until.is_none()
     {
         sentences.push(format!(
             "It lacks {} that {} was seen to hold on {}.",
@@ -87,10 +97,9 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
             time(head.seen_at)
         ));
     }
-    let suspect = selection
-        .candidates
-        .iter()
-        .find(|judged| judged.standing == Standing::Suspect && judged.excess_bytes.is_some_and(|more| more > 0));
+    let suspect = first(situation, selection, |judged| {
+        judged.standing == Standing::Suspect && !judged.beyond && judged.excess_bytes.is_some_and(|more| more > 0)
+    });
     if let Some(judged) = suspect {
         let node = situation.candidate(judged.candidate);
         sentences.push(format!(
@@ -98,6 +107,38 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
             sentence(&name(node)).trim_end_matches('.'),
             keys(node.keys)
         ));
+    }
+}
+
+/// The first candidate of that kind in the order of the answer.
+fn first<'a>(
+    situation: &Situation<'_>,
+    selection: &'a Selection,
+    is_wanted: impl Fn(&Judged) -> bool,
+) -> Option<&'a Judged> {
+    let wanted = selection.candidates.iter().filter(|judged| is_wanted(judged));
+    wanted.min_by_key(|judged| order(situation.view, selection.verdict, judged))
+}
+
+fn all_beyond(situation: &Situation<'_>) -> String {
+    let Some(until) = situation.wish.until else { return String::new() };
+    let unknown = match until {
+        Until::Position(position) if situation.lineage.edge_of(position.history).is_none() => {
+            let named = |place: &Option<Place>| {
+                place.is_some_and(|place| situation.chart.id(situation.chart.root(place.history)) == position.history)
+            };
+            !situation.places.iter().any(named)
+        }
+        Until::Position(_) | Until::Time(_) => false,
+    };
+    match until {
+        Until::Position(position) if unknown => {
+            format!(
+                "Nothing is known of {}, so no backup is known to be at or before {until}.",
+                history(position.history)
+            )
+        }
+        _ => format!("Every backup that could be restored is beyond {until}, or not known to be at or before it."),
     }
 }
 

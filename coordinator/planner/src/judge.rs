@@ -1,9 +1,6 @@
 //! Where each candidate stands, with its reason.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
 use urtext_types::Timestamp;
 
@@ -12,7 +9,7 @@ use crate::{
     data_as_of::DataAsOf,
     explain::explain,
     head::{find_head, find_missing},
-    selection::{Decided, Judged, Selection, Standing, Verdict},
+    selection::{Decided, Judged, Selection, Standing},
     situation::{Contender, Outcome, Situation},
     view::Source,
     wording::{bytes, bytes_and_time, duration, history, how_to_save, keys, name, sentence, time},
@@ -21,8 +18,7 @@ use crate::{
 /// The selection that follows from the situation.
 pub(crate) fn judge(situation: &Situation<'_>) -> Selection {
     let judge = Judge::new(situation);
-    let mut candidates: Vec<Judged> = (0..situation.places.len()).map(|i| judge.one(i)).collect();
-    sort(situation, &mut candidates);
+    let candidates: Vec<Judged> = (0..situation.places.len()).map(|i| judge.one(i)).collect();
     let canonical = match situation.outcome {
         Outcome::Canonical(canonical) => Some(canonical),
         _ => None,
@@ -39,6 +35,7 @@ pub(crate) fn judge(situation: &Situation<'_>) -> Selection {
     roots.dedup();
     let mut selection = Selection {
         verdict: situation.outcome.verdict(),
+        wish: situation.wish,
         canonical,
         head,
         missing,
@@ -88,7 +85,7 @@ impl Finding {
 
 impl<'a> Judge<'a> {
     fn new(situation: &'a Situation<'a>) -> Self {
-        let data_as_of = DataAsOf::new(situation.lineage, &situation.view.samples);
+        let data_as_of = DataAsOf::new(situation.lineage, &situation.view.timeline);
         let reference = match situation.outcome {
             Outcome::Canonical(i) | Outcome::OnlySuspect(i) => {
                 let place = situation.places[i];
@@ -98,7 +95,11 @@ impl<'a> Judge<'a> {
                     reached: place.and_then(|place| data_as_of.reached(situation.chart.position(place))),
                 })
             }
-            Outcome::Forked | Outcome::ClocksDisagree(_) | Outcome::NoBackup | Outcome::AllSetAside => None,
+            Outcome::Forked
+            | Outcome::ClocksDisagree(_)
+            | Outcome::NoBackup
+            | Outcome::AllSetAside
+            | Outcome::AllBeyond => None,
         };
         let reached = |tip: Place| data_as_of.reached(situation.chart.position(tip));
         let tips = situation.best_at_tips().into_iter().map(|(tip, best)| (tip, (best, reached(tip)))).collect();
@@ -129,7 +130,11 @@ impl<'a> Judge<'a> {
     fn one(&self, i: usize) -> Judged {
         let candidate = self.situation.candidate(i);
         let mut finding = self.compare(i);
-        if let Some(why) = &candidate.ineligible {
+        let lacking = candidate.ineligible.clone().or_else(|| {
+            let repository = candidate.out_of_reach.as_ref()?;
+            Some(format!("the repository {repository} cannot be reached now"))
+        });
+        if let Some(why) = lacking {
             let would = match finding {
                 Finding { excess: Some(more @ 1..), .. } => format!(" It would hold {} more.", bytes(more)),
                 _ => String::new(),
@@ -145,9 +150,13 @@ impl<'a> Judge<'a> {
             );
             finding.standing = Standing::Suspect;
         }
-        let set_aside = candidate.ineligible.is_none() && !self.situation.open[i];
+        let set_aside = self.situation.aside[i];
         if set_aside {
             finding.text = format!("{} {}", finding.text, self.set_aside()).trim().to_owned();
+        }
+        let beyond = self.situation.beyond[i].zip(self.situation.wish.until);
+        if let Some((beyond, until)) = beyond.filter(|_| candidate.is_eligible()) {
+            finding.text = format!("{} {}", finding.text, beyond.sentence(until)).trim().to_owned();
         }
         if let Some(stale) = &candidate.stale {
             finding.text = format!("{} {}", finding.text, sentence(stale));
@@ -159,6 +168,7 @@ impl<'a> Judge<'a> {
             missing_bytes: finding.missing,
             excess_bytes: finding.excess,
             set_aside,
+            beyond: beyond.is_some(),
             contends: self.contends(i),
         }
     }
@@ -237,10 +247,10 @@ impl<'a> Judge<'a> {
                     }
                 };
                 let text = match candidate.source {
-                    Source::Node => {
+                    Source::Node if situation.open[i] => {
                         format!("Holds {more}: {}.", how_to_save(situation.view, candidate))
                     }
-                    Source::Backup(_) => format!("Holds {more}."),
+                    Source::Node | Source::Backup(_) => format!("Holds {more}."),
                 };
                 Finding { missing: Some(0), excess: Some(excess), ..Finding::new(Standing::Ahead, text) }
             }
@@ -256,7 +266,7 @@ impl<'a> Judge<'a> {
             }
             Bearing::Unrelated => self.unrelated(i),
         };
-        if finding.standing == Standing::Ahead && !situation.open[i] && candidate.ineligible.is_none() {
+        if finding.standing == Standing::Ahead && situation.aside[i] {
             // What was set aside is not a continuation, even where nothing else goes on.
             finding.standing = Standing::Divergent;
             finding.text = format!("Holds {} more than {the_other}.", bytes(finding.excess.unwrap_or(0)));
@@ -343,6 +353,7 @@ impl<'a> Judge<'a> {
             // Only live nodes are left, or a backup would have been chosen.
             let none = match situation.outcome {
                 Outcome::AllSetAside => "No backup is on its branch",
+                Outcome::AllBeyond => "No backup is as old as was asked for",
                 _ => "No backup can be restored",
             };
             let save = how_to_save(situation.view, candidate);
@@ -377,7 +388,7 @@ impl<'a> Judge<'a> {
 
     fn unrelated(&self, i: usize) -> Finding {
         let candidate = self.situation.candidate(i);
-        let is_aside = !self.situation.open[i] && candidate.ineligible.is_none();
+        let is_aside = self.situation.aside[i];
         let text = match (candidate.position, candidate.source) {
             (Some(position), _) if self.reference.is_some() || !is_aside => format!(
                 "No path is known between its {} and the others: nothing is proved about it.",
@@ -396,37 +407,4 @@ impl<'a> Judge<'a> {
             && self.situation.places[i].is_some_and(|place| self.tips.keys().any(|&tip| root(tip) == root(place)));
         Finding::new(if is_related { Standing::Divergent } else { Standing::Unrelated }, text)
     }
-}
-
-fn sort(situation: &Situation<'_>, candidates: &mut [Judged]) {
-    let rank = |standing| match standing {
-        Standing::Canonical => 0,
-        Standing::Ahead => 1,
-        Standing::Equal => 2,
-        Standing::Behind => 3,
-        Standing::Suspect => 4,
-        Standing::Divergent => 5,
-        Standing::Unrelated => 6,
-        Standing::Ineligible => 7,
-    };
-    let is_ambiguous = situation.outcome.verdict() == Verdict::Ambiguous;
-    // Without a choice, what contends comes first, and one copy of it before its equals.
-    let group = |judged: &Judged| match is_ambiguous {
-        true if !judged.contends => 2,
-        true if judged.standing == Standing::Equal => 1,
-        _ => 0,
-    };
-    candidates.sort_by_cached_key(|judged| {
-        let candidate = situation.candidate(judged.candidate);
-        (
-            group(judged),
-            rank(judged.standing),
-            judged.missing_bytes.unwrap_or(u64::MAX),
-            Reverse(judged.excess_bytes),
-            Reverse(candidate.verified),
-            Reverse(candidate.received_at),
-            candidate.node.clone(),
-            candidate.source,
-        )
-    });
 }

@@ -1,13 +1,18 @@
 //! Which copy is canonical, and why: pure functions over values. No clock, no randomness, no I/O.
 //!
-//! Everything that enters is a value ([`ShardView`], [`Policy`]); everything that leaves is a value
-//! that explains itself ([`Selection`], [`Choice`]). The same view gives the same answer, in any
+//! Everything that enters is a value ([`ShardView`], [`Policy`], [`Wish`]); everything that leaves is a
+//! value that explains itself ([`Selection`], [`MayHoldMore`], [`Alarm`], [`Choice`]). What is seen becomes
+//! what is known in [`ShardHistories`]. The same view gives the same answer, in any
 //! order of its parts, today and in a test.
 //!
 //! Copies are compared by position along the known lineage ([`urtext_types::Lineage`]), never by
 //! wall clock and never by bare offset. What is not known makes an answer ambiguous, never wrong.
 
 mod view;
+mod wish;
+
+mod histories;
+mod timeline;
 
 mod branches;
 mod chart;
@@ -20,6 +25,10 @@ mod situation;
 mod suspect;
 mod wording;
 
+mod alarms;
+mod ground;
+mod guard;
+
 mod capture;
 
 mod data_as_of;
@@ -27,11 +36,18 @@ mod data_as_of;
 mod lineage_view;
 mod print;
 
+pub use alarms::{Alarm, AlarmKind, alarms};
 pub use branches::{AcceptRefusal, set_aside_by};
 pub use capture::{Choice, choose_nodes};
 pub use data_as_of::DataAsOf;
+pub use guard::{Holder, MayHoldMore, loss_guard};
+pub use histories::{Learned, ShardHistories};
 pub use lineage_view::draw_lineage;
 pub use print::print_selection;
 pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
-pub use view::{AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, Sample, ShardView, Source, Verified};
+pub use timeline::{ClockSkew, EXACT_SAMPLES_FOR, OLD_SAMPLES_EVERY, Sample, Timeline, Witness};
+pub use view::{
+    AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source, Verified,
+};
+pub use wish::{Until, Wish};

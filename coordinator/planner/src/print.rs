@@ -25,11 +25,12 @@ pub fn print_selection(view: &ShardView, selection: &Selection) -> String {
     }
     if !selection.candidates.is_empty() {
         out.push('\n');
-        table(&mut out, view, &selection.candidates);
+        let ranked = selection.ranked(view);
+        table(&mut out, view, &ranked);
         out.push('\n');
-        for judged in &selection.candidates {
+        for judged in ranked {
             let candidate = &view.candidates[judged.candidate];
-            wrap(&mut out, "  ", &format!("{}: {}", name(candidate), judged.reason));
+            wrap(&mut out, "  ", &format!("{}: {}", name(candidate), selection.reason(view, judged)));
         }
     }
     if !selection.forks.is_empty() {
@@ -51,7 +52,7 @@ pub fn print_selection(view: &ShardView, selection: &Selection) -> String {
     out
 }
 
-fn table(out: &mut String, view: &ShardView, candidates: &[Judged]) {
+fn table(out: &mut String, view: &ShardView, candidates: &[&Judged]) {
     let head = ["standing", "copy", "node", "site", "position", "lacks", "has more", "proved"].map(str::to_owned);
     let rows: Vec<[String; 8]> =
         std::iter::once(head).chain(candidates.iter().map(|judged| row(view, judged))).collect();

@@ -10,6 +10,9 @@
 //! 4. Among equal ones: rehearsed before verified before unverified, then the preferred site, then
 //!    the one received last, then the greater id.
 //!
+//! What a [`Wish`] excludes does not contend: a fork after the time or the position that was asked for
+//! needs no decision. A decision that was made holds all the same.
+//!
 //! Copies without a position prove nothing. Only where *all* copies come from one run of one server,
 //! whose clocks agree on their order, does the latest one contain the others.
 
@@ -20,14 +23,15 @@ use crate::{
     selection::Selection,
     situation::Situation,
     view::{Policy, ShardView},
+    wish::Wish,
 };
 
 /// Which backup is canonical, how every other copy stands to it, and why.
-pub fn select(view: &ShardView, policy: &Policy) -> Selection {
+pub fn select(view: &ShardView, policy: &Policy, wish: &Wish) -> Selection {
     let lineage = if view.contradictions.is_empty() {
         Cow::Borrowed(&view.lineage)
     } else {
         Cow::Owned(view.lineage.trusted(&view.contradictions))
     };
-    judge(&Situation::survey(view, policy, &lineage))
+    judge(&Situation::survey(view, policy, *wish, &lineage))
 }

@@ -1,12 +1,18 @@
 //! The answer: which copy is canonical, where each other one stands, and why.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 use urtext_types::{ByteCount, NodeName, Offset, Position, ReplicationId, Timestamp};
+
+use crate::{view::ShardView, wish::Wish};
 
 /// The verdict about one shard, with its reasons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     pub verdict: Verdict,
+    /// What was asked for.
+    pub wish: Wish,
     /// The backup to restore: an index into [`crate::ShardView::candidates`]. `Some` if and only if
     /// the verdict is [`Verdict::Canonical`]. Never a live node.
     pub canonical: Option<usize>,
@@ -14,7 +20,7 @@ pub struct Selection {
     pub head: Option<Head>,
     /// What the canonical backup lacks against the head; `None` without either.
     pub missing: Option<Missing>,
-    /// Every candidate exactly once, the best first.
+    /// Every candidate exactly once, in the order of the view. See [`Selection::ranked`].
     pub candidates: Vec<Judged>,
     /// Where the candidates' histories part, decided or not.
     pub forks: Vec<Fork>,
@@ -28,6 +34,19 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Every candidate, the best first. `view` is the one that the selection was made from.
+    pub fn ranked(&self, view: &ShardView) -> Vec<&Judged> {
+        let mut ranked: Vec<&Judged> = self.candidates.iter().collect();
+        ranked.sort_by_cached_key(|judged| order(view, self.verdict, judged));
+        ranked
+    }
+
+    /// Why a candidate stands where it does: whole sentences. `view` is the one that the selection was
+    /// made from.
+    pub fn reason(&self, _view: &ShardView, judged: &Judged) -> String {
+        judged.reason.clone()
+    }
+
     /// The branches that contend, undecided: what `accept-lineage` can choose from.
     pub fn contending(&self) -> impl Iterator<Item = &Judged> {
         self.candidates.iter().filter(|judged| self.verdict == Verdict::Ambiguous && judged.contends)
@@ -53,7 +72,8 @@ pub enum Standing {
     Canonical,
     /// Holds exactly the same writes.
     Equal,
-    /// A live node that holds everything that the canonical backup holds, and more.
+    /// Holds everything that the canonical backup holds, and more: a live node, or a copy beyond the
+    /// point that was asked for.
     Ahead,
     /// Lacks writes, and holds none of its own.
     Behind,
@@ -73,14 +93,15 @@ pub struct Judged {
     /// An index into [`crate::ShardView::candidates`].
     pub candidate: usize,
     pub standing: Standing,
-    /// A whole sentence.
-    pub reason: String,
+    pub(crate) reason: String,
     /// What it lacks, where that is known.
     pub missing_bytes: Option<u64>,
     /// What it holds that the other lacks, where that is known.
     pub excess_bytes: Option<u64>,
     /// Whether a decision or the policy set its branch aside.
     pub set_aside: bool,
+    /// Whether it is beyond what was asked for, or not known not to be.
+    pub beyond: bool,
     /// Whether nothing else that may be chosen is known to hold all of its writes.
     pub contends: bool,
 }
@@ -120,4 +141,37 @@ pub enum Decided {
     Operator(usize),
     /// [`crate::OnFork::FollowMaster`]: the node whose branch was taken.
     FollowMaster(NodeName),
+}
+
+/// The least comes first.
+pub(crate) fn order(view: &ShardView, verdict: Verdict, judged: &Judged) -> impl Ord + use<> {
+    let rank = match judged.standing {
+        Standing::Canonical => 0,
+        Standing::Ahead => 1,
+        Standing::Equal => 2,
+        Standing::Behind => 3,
+        Standing::Suspect => 4,
+        Standing::Divergent => 5,
+        Standing::Unrelated => 6,
+        Standing::Ineligible => 7,
+    };
+    // What is beyond the point that was asked for comes last. Without a choice, what contends comes first,
+    // and one copy of it before its equals.
+    let group = match verdict == Verdict::Ambiguous {
+        _ if judged.beyond => 3,
+        true if !judged.contends => 2,
+        true if judged.standing == Standing::Equal => 1,
+        _ => 0,
+    };
+    let candidate = &view.candidates[judged.candidate];
+    (
+        group,
+        rank,
+        judged.missing_bytes.unwrap_or(u64::MAX),
+        Reverse(judged.excess_bytes),
+        Reverse(candidate.verified),
+        Reverse(candidate.received_at),
+        candidate.node.clone(),
+        candidate.source,
+    )
 }

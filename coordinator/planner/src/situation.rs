@@ -3,14 +3,16 @@
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
-use urtext_types::{Lineage, NodeName, Role, SiteName};
+use urtext_types::{Lineage, NodeName, Position, Role, SiteName, Timestamp};
 
 use crate::{
     branches::{Aside, forks, rivals},
-    chart::{Chart, Extents, Place},
+    chart::{Bearing, Bearings, Chart, Extents, Place},
+    data_as_of::DataAsOf,
     selection::{Decided, Fork, Verdict},
     suspect::{Shrunken, find_shrunken},
     view::{AcceptedLineage, Candidate, NodeSeen, OnFork, Policy, ShardView, Source},
+    wish::{Beyond, Until, Wish},
 };
 
 /// Observations of masters that lie this close together count as simultaneous: agents look every
@@ -26,7 +28,12 @@ pub(crate) struct Situation<'a> {
     /// Where each candidate is.
     pub(crate) places: Vec<Option<Place>>,
     pub(crate) shrunken: Vec<Option<Shrunken>>,
-    /// Eligible and not set aside.
+    pub(crate) wish: Wish,
+    /// Why each candidate is beyond what was asked for, if it is.
+    pub(crate) beyond: Vec<Option<Beyond>>,
+    /// Eligible, and its branch set aside.
+    pub(crate) aside: Vec<bool>,
+    /// Eligible, not set aside, and not beyond what was asked for.
     pub(crate) open: Vec<bool>,
     pub(crate) extents: Extents,
     pub(crate) contenders: Vec<Contender>,
@@ -59,6 +66,8 @@ pub(crate) enum Outcome {
     NoBackup,
     /// Eligible backups exist, all of them on branches that were set aside.
     AllSetAside,
+    /// Eligible backups exist that were not set aside, all of them beyond what was asked for.
+    AllBeyond,
 }
 
 impl Outcome {
@@ -66,43 +75,52 @@ impl Outcome {
         match self {
             Self::Canonical(_) => Verdict::Canonical,
             Self::Forked | Self::OnlySuspect(_) | Self::ClocksDisagree(_) => Verdict::Ambiguous,
-            Self::NoBackup | Self::AllSetAside => Verdict::None,
+            Self::NoBackup | Self::AllSetAside | Self::AllBeyond => Verdict::None,
         }
     }
 }
 
 impl<'a> Situation<'a> {
-    pub(crate) fn survey(view: &'a ShardView, policy: &'a Policy, lineage: &'a Lineage) -> Self {
+    pub(crate) fn survey(view: &'a ShardView, policy: &'a Policy, wish: Wish, lineage: &'a Lineage) -> Self {
         let decision = latest_decision(view);
         let histories = view.candidates.iter().filter_map(|c| c.position).map(|position| position.history);
         let heads = view.heads.iter().map(|head| head.position.history);
         let masters = view.nodes.iter().map(|seen| seen.observation.replication.history);
         let named = decision.iter().flat_map(|&(_, d)| std::iter::once(d.history).chain(d.over.iter().copied()));
-        let chart = Chart::new(lineage, histories.chain(heads).chain(masters).chain(named));
+        let wished = match wish.until {
+            Some(Until::Position(position)) => Some(position.history),
+            Some(Until::Time(_)) | None => None,
+        };
+        let chart = Chart::new(lineage, histories.chain(heads).chain(masters).chain(named).chain(wished));
         let places: Vec<_> = view.candidates.iter().map(|c| c.position.and_then(|p| chart.place(p))).collect();
         let shrunken = find_shrunken(view, policy, &chart, &places);
 
-        let eligible: Vec<bool> = view.candidates.iter().map(|c| c.ineligible.is_none()).collect();
-        let all = extents_of(&chart, &places, &eligible);
-        let mut open = eligible.clone();
+        let eligible: Vec<bool> = view.candidates.iter().map(Candidate::is_eligible).collect();
+        let beyond = find_beyond(view, lineage, wish, &chart, &places);
+        let wanted: Vec<bool> = eligible.iter().zip(&beyond).map(|(is, beyond)| *is && beyond.is_none()).collect();
+        let all = extents_of(&chart, &places, &wanted);
+        let mut not_aside = eligible.clone();
         let mut decided = None;
+        let both = |a: &[bool], b: &[bool]| -> Vec<bool> { a.iter().zip(b).map(|(a, b)| *a && *b).collect() };
         if let Some((index, decision)) = decision {
             let aside = Aside::by_operator(&chart, decision);
             set_aside(
-                &mut open,
+                &mut not_aside,
                 &places,
                 |place| aside.holds(place),
                 |i| view.candidates[i].received_at <= decision.at,
             );
-            decided = (open != eligible).then_some(Decided::Operator(index));
+            decided = (both(&not_aside, &wanted) != wanted).then_some(Decided::Operator(index));
         }
+        let mut open = both(&not_aside, &wanted);
         let mut extents = extents_of(&chart, &places, &open);
         let mut contenders = find_contenders(view, &places, &open, &extents);
         if contenders.len() > 1
             && policy.on_fork == OnFork::FollowMaster
             && let Some((master, followed)) = follow_master(view, &chart, &places, &open, &extents)
         {
-            open = followed;
+            not_aside = both(&not_aside, &followed);
+            open = both(&open, &followed);
             decided = Some(Decided::FollowMaster(master));
             extents = extents_of(&chart, &places, &open);
             contenders = find_contenders(view, &places, &open, &extents);
@@ -110,8 +128,25 @@ impl<'a> Situation<'a> {
         let chosen: Vec<Place> = extents.tips().collect();
         let forks = forks(&chart, &all, &chosen);
         let rank = Rank { view, policy };
-        let outcome = decide(&rank, &places, &shrunken, &eligible, &open, &contenders);
-        Self { view, lineage, chart, places, shrunken, open, extents, contenders, decided, forks, outcome, rank }
+        let outcome = decide(&rank, &places, &shrunken, &eligible, &not_aside, &open, &contenders);
+        let aside = eligible.iter().zip(&not_aside).map(|(eligible, not_aside)| *eligible && !not_aside).collect();
+        Self {
+            view,
+            lineage,
+            chart,
+            places,
+            shrunken,
+            wish,
+            beyond,
+            aside,
+            open,
+            extents,
+            contenders,
+            decided,
+            forks,
+            outcome,
+            rank,
+        }
     }
 
     pub(crate) fn candidate(&self, i: usize) -> &'a Candidate {
@@ -142,6 +177,42 @@ impl<'a> Situation<'a> {
 /// The latest decision and its index; of simultaneous ones the one about the greater history.
 pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLineage)> {
     view.accepted.iter().enumerate().max_by_key(|(_, decision)| (decision.at, decision.history, &decision.over))
+}
+
+/// Which candidates are beyond what was asked for, and why.
+fn find_beyond(
+    view: &ShardView,
+    lineage: &Lineage,
+    wish: Wish,
+    chart: &Chart,
+    places: &[Option<Place>],
+) -> Vec<Option<Beyond>> {
+    let Some(until) = wish.until else { return vec![None; places.len()] };
+    let each = view.candidates.iter().zip(places);
+    match until {
+        Until::Position(position) => {
+            let wished = Bearings::new(chart, chart.place(position).expect("the chart holds what was asked for"));
+            let bearing = |place: Place| match wished.of(place) {
+                Bearing::Equal | Bearing::Behind { .. } => None,
+                other => Some(Beyond::Bearing(other)),
+            };
+            each.map(|(_, place)| place.map_or(Some(Beyond::NoPosition), bearing)).collect()
+        }
+        Until::Time(time) => {
+            let data_as_of = DataAsOf::new(lineage, &view.timeline);
+            let unseen = |at: Position, received: Timestamp| match data_as_of.reached(at) {
+                _ if received <= time => None,
+                Some(reached) if reached <= time => None,
+                Some(reached) => Some(Beyond::ReachedAt(reached.min(received))),
+                None => Some(Beyond::ReachedUnseen),
+            };
+            each.map(|(candidate, _)| match candidate.position {
+                Some(at) => unseen(at, candidate.received_at),
+                None => (candidate.received_at > time).then_some(Beyond::NoPosition),
+            })
+            .collect()
+        }
+    }
 }
 
 fn extents_of(chart: &Chart, places: &[Option<Place>], open: &[bool]) -> Extents {
@@ -203,7 +274,7 @@ fn follow_master(
     let (master, None): (&NodeSeen, _) = (leading.next()?, leading.next()) else {
         return None;
     };
-    let mut followed = open.to_vec();
+    let mut followed = vec![true; open.len()];
     match master.observation.position().and_then(|position| chart.place(position)) {
         Some(place) => {
             let aside = Aside::new(chart, place.history, rivals(chart, extents, place.history).into_iter());
@@ -219,7 +290,8 @@ fn follow_master(
             },
         ),
     }
-    (followed.contains(&true) && followed != open).then(|| (master.node.clone(), followed))
+    let left = || followed.iter().zip(open).map(|(followed, open)| *followed && *open);
+    (left().any(|is_left| is_left) && !left().eq(open.iter().copied())).then(|| (master.node.clone(), followed))
 }
 
 fn decide(
@@ -227,6 +299,7 @@ fn decide(
     places: &[Option<Place>],
     shrunken: &[Option<Shrunken>],
     eligible: &[bool],
+    not_aside: &[bool],
     open: &[bool],
     contenders: &[Contender],
 ) -> Outcome {
@@ -235,8 +308,11 @@ fn decide(
     if !backups().any(|i| eligible[i]) {
         return Outcome::NoBackup;
     }
-    if !backups().any(|i| open[i]) {
+    if !backups().any(|i| not_aside[i]) {
         return Outcome::AllSetAside;
+    }
+    if !backups().any(|i| open[i]) {
+        return Outcome::AllBeyond;
     }
     let [contender] = contenders else {
         return Outcome::Forked;

@@ -4,9 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use urtext_types::{
-    BackupId, ByteCount, Contradiction, DeploymentName, Lineage, NodeName, NodeObservation, Position, ReplicationId,
-    ShardName, SiteName, Timestamp,
+    BackupId, ByteCount, Contradiction, DataDigest, DeploymentName, Lineage, NodeName, NodeObservation, Position,
+    ReplicationId, ShardName, SiteName, Timestamp,
 };
+
+use crate::timeline::{ClockSkew, Timeline};
 
 /// One shard as it is known now. The order within the lists means nothing.
 #[derive(Debug, Clone)]
@@ -25,8 +27,12 @@ pub struct ShardView {
     pub nodes: Vec<NodeSeen>,
     /// The greatest positions ever observed, and where, also of nodes that are silent now.
     pub heads: Vec<HeadSeen>,
-    /// When masters had which offset, see the module `data_as_of`.
-    pub samples: Vec<Sample>,
+    /// For each node whose server was started anew, the last that was seen of the run before.
+    pub ended: Vec<RunSeen>,
+    /// When masters had which offset.
+    pub timeline: Timeline,
+    /// Where backups are kept.
+    pub repositories: Vec<RepositorySeen>,
     /// Backups that an operator has said to be right although they are far smaller than those before.
     pub vouched: BTreeSet<BackupId>,
     /// The time of the decision.
@@ -86,6 +92,9 @@ pub struct Candidate {
     /// A fact known to the caller that rules it out, as a clause: `part 3 is missing`, `its RDB
     /// version 12 cannot be loaded by Redis 7.0`.
     pub ineligible: Option<String>,
+    /// The repository that holds it, where no repository that does can be asked now: it is remembered,
+    /// and cannot be chosen.
+    pub out_of_reach: Option<String>,
     /// How it comes that it may be old, as a clause: `captured on request while its master link had
     /// been down for 3 h`.
     pub stale: Option<String>,
@@ -94,9 +103,16 @@ pub struct Candidate {
     pub bytes: ByteCount,
     /// The server's `run_id`; empty if unknown.
     pub run_id: String,
+    /// Of all data, where it was computed.
+    pub content_digest: Option<DataDigest>,
 }
 
 impl Candidate {
+    /// Whether it could be restored now, whatever its position.
+    pub fn is_eligible(&self) -> bool {
+        self.ineligible.is_none() && self.out_of_reach.is_none()
+    }
+
     /// A living node as a candidate.
     pub fn live(seen: &NodeSeen) -> Self {
         Self {
@@ -108,10 +124,12 @@ impl Candidate {
             received_at: seen.received_at,
             verified: Verified::Never,
             ineligible: None,
+            out_of_reach: None,
             stale: None,
             keys: seen.observation.keys(),
             bytes: ByteCount::new(seen.observation.used_memory),
             run_id: seen.observation.server.run_id.clone(),
+            content_digest: None,
         }
     }
 }
@@ -126,22 +144,66 @@ pub struct NodeSeen {
     pub received_at: Timestamp,
     /// Whether its agent's session is open now.
     pub reachable: bool,
+    /// How its agent's clock stands to the coordinator's, if that was measured.
+    pub clock: Option<ClockSkew>,
+}
+
+/// The last that was seen of a run of a server which has ended since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSeen {
+    pub node: NodeName,
+    pub run_id: String,
+    /// As in [`Candidate::position`].
+    pub position: Option<Position>,
+    pub keys: u64,
+    pub was_master: bool,
+    /// When it was last seen, by the coordinator's clock.
+    pub seen_at: Timestamp,
+    /// When the next run was first seen, by the coordinator's clock.
+    pub noticed_at: Timestamp,
+}
+
+impl RunSeen {
+    /// What `before` was, if `now` is another run of the same node's server.
+    pub(crate) fn ended(
+        node: &NodeName,
+        before: &NodeObservation,
+        now: &NodeObservation,
+        clock: ClockSkew,
+        noticed_at: Timestamp,
+    ) -> Option<Self> {
+        let (old, new) = (&before.server.run_id, &now.server.run_id);
+        let is_another = old != new && !old.is_empty() && !new.is_empty();
+        (is_another && before.observed_at <= now.observed_at).then(|| Self {
+            node: node.clone(),
+            run_id: old.clone(),
+            position: before.position(),
+            keys: before.keys(),
+            was_master: before.replication.role.is_master(),
+            seen_at: clock.correct(before.observed_at),
+            noticed_at,
+        })
+    }
+}
+
+/// A place where backups are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositorySeen {
+    /// As in the configuration.
+    pub name: String,
+    /// Whether it answers now.
+    pub reachable: bool,
+    /// When its backups were last listed, by the coordinator's clock.
+    pub listed_at: Option<Timestamp>,
 }
 
 /// The greatest position that was ever observed in one history.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadSeen {
     pub position: Position,
     pub node: NodeName,
     /// The coordinator's clock.
     pub seen_at: Timestamp,
-}
-
-/// A master was at `position` at `at`: every write that it had accepted before is at or below it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    pub position: Position,
-    pub at: Timestamp,
 }
 
 /// What a deployment's configuration says about choosing.

@@ -25,12 +25,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use urtext_planner::{
-    AcceptedLineage, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample, ShardView,
-    Source, Timeline, Until, Verified, Wish, Witness, set_aside_by,
+    AcceptedLineage, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample,
+    ShardView, Source, Timeline, Until, Verified, Wish, Witness, set_aside_by,
 };
 use urtext_types::{
-    BackupId, ByteCount, DataDigest, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress, NodeObservation,
-    Offset, PersistenceView, Position, ReplicaLink, ReplicationId, ReplicationView, Role, ServerIdentity, Timestamp,
+    BackupId, ByteCount, DataDigest, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress,
+    NodeObservation, Offset, PersistenceView, Position, ReplicaLink, ReplicationId, ReplicationView, Role,
+    ServerIdentity, Timestamp,
 };
 
 /// A situation, and what is to be shown of it besides the verdict.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use urtext_planner::{
-    AcceptedLineage, Candidate, Policy, ShardView, Source, Standing, Verdict, Verified, select, set_aside_by,
+    AcceptedLineage, Candidate, Policy, ShardView, Source, Standing, Verdict, Verified, Wish, select, set_aside_by,
 };
 use urtext_types::{ByteCount, Evidence, ForkEdge, NodeName, Offset, Position, ReplicationId, SiteName, Timestamp};
 
@@ -177,10 +177,12 @@ impl World {
             received_at: taken_at,
             verified: Verified::Never,
             ineligible: None,
+            out_of_reach: None,
             stale: None,
             keys: 1000,
             bytes: ByteCount::new(1000),
             run_id: String::new(),
+            content_digest: None,
         });
     }
 }
@@ -220,7 +222,7 @@ proptest! {
 
     #[test]
     fn what_is_said_of_a_copy_is_true_of_its_writes(world in world()) {
-        let selection = select(&world.view, &Policy::default());
+        let selection = select(&world.view, &Policy::default(), &Wish::default());
         let Some(canonical) = selection.canonical else { return Ok(()) };
         let chosen = &world.truth[canonical];
         for judged in &selection.candidates {
@@ -243,7 +245,7 @@ proptest! {
     /// With everything known, a verdict is ambiguous only if the writes really are.
     #[test]
     fn nothing_is_ambiguous_without_need(world in world()) {
-        let selection = select(&world.view, &Policy::default());
+        let selection = select(&world.view, &Policy::default(), &Wish::default());
         let all = world.truth.iter().flatten().copied().collect::<Writes>();
         let is_one_line = world.truth.contains(&all);
         let any_backup = world.view.candidates.iter().any(|c| c.source != Source::Node);
@@ -256,7 +258,7 @@ proptest! {
     /// Whichever backup a person decides for, the decision gives that one or its equal.
     #[test]
     fn a_decision_gives_what_was_decided_for(mut world in world(), pick in any::<prop::sample::Index>()) {
-        let undecided = select(&world.view, &Policy::default());
+        let undecided = select(&world.view, &Policy::default(), &Wish::default());
         let lineage = world.view.lineage.clone();
         let own = |i: usize| world.view.candidates[i].position.map(|position| lineage.normalize(position));
         let contending: Vec<_> = undecided
@@ -272,7 +274,7 @@ proptest! {
         let over = set_aside_by(&world.view, history).expect("it contends");
         let at = Timestamp::from_millis(1_000_000);
         world.view.accepted.push(AcceptedLineage { history, over, at, by: "alice".into(), reason: "right".into() });
-        let decided = select(&world.view, &Policy::default());
+        let decided = select(&world.view, &Policy::default(), &Wish::default());
         let canonical = decided.canonical.expect("decided");
         prop_assert_eq!(&world.truth[canonical], &world.truth[picked]);
         prop_assert!(decided.forks.iter().all(|fork| fork.accepted.is_some() || fork.parent != history));

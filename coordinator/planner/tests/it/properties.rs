@@ -72,13 +72,13 @@ fn lines() -> impl Strategy<Value = Vec<String>> {
 
 fn choose(lines: &[String]) -> (Fleet, Selection) {
     let fleet = fleet::parse(&lines.join("\n"));
-    let selection = select(&fleet.view, &fleet.policy);
+    let selection = select(&fleet.view, &fleet.policy, &fleet.wish);
     (fleet, selection)
 }
 
 /// Everything that a selection says, with names in the place of indices.
 fn told(fleet: &Fleet, selection: &Selection) -> (String, Vec<(Source, NodeName)>) {
-    let order = selection.candidates.iter().map(|judged| {
+    let order = selection.ranked(&fleet.view).into_iter().map(|judged| {
         let candidate = &fleet.view.candidates[judged.candidate];
         (candidate.source, candidate.node.clone())
     });
@@ -121,7 +121,8 @@ proptest! {
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..fleet.view.candidates.len()).collect::<Vec<_>>());
         for judged in &selection.candidates {
-            prop_assert!(judged.reason.ends_with('.') && judged.reason.len() > 10, "{}", judged.reason);
+            let reason = selection.reason(&fleet.view, judged);
+            prop_assert!(reason.ends_with('.') && reason.len() > 10, "{reason}");
         }
         prop_assert!(!selection.explanation.is_empty());
     }

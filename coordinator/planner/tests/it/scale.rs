@@ -1,7 +1,7 @@
 //! Many backups over many histories. A pass that looks at all pairs, or walks to the root for every
 //! copy, would not come to its end here within the time that the test runner allows.
 
-use urtext_planner::{Candidate, Policy, Sample, Source, Verdict, Verified, draw_lineage, select};
+use urtext_planner::{Candidate, Policy, Sample, Source, Verdict, Verified, Wish, Witness, draw_lineage, select};
 use urtext_types::{BackupId, ByteCount, Evidence, ForkEdge, Offset, Position, ReplicationId, Timestamp};
 
 use crate::fleet::empty_view;
@@ -39,20 +39,28 @@ fn a_chain_of_ten_thousand_failovers_is_judged_and_drawn() {
                 received_at: time,
                 verified: Verified::Stored,
                 ineligible: None,
+                out_of_reach: None,
                 stale: None,
                 keys: 1000,
                 bytes: ByteCount::new(1000),
                 run_id: String::new(),
+                content_digest: None,
             }
         })
         .collect();
     // Only the last reign was observed: nothing is known of the time of all that came before.
-    view.samples = vec![Sample { position: at(HISTORIES - 1, HISTORIES * REIGN), at: Timestamp::from_millis(0) }];
-    let selection = select(&view, &Policy::default());
+    view.timeline.record(Sample {
+        position: at(HISTORIES - 1, HISTORIES * REIGN),
+        at: Timestamp::from_millis(0),
+        within: std::time::Duration::ZERO,
+        witness: Witness::Master,
+    });
+    let selection = select(&view, &Policy::default(), &Wish::default());
     assert_eq!(selection.verdict, Verdict::Canonical);
     assert_eq!(selection.canonical, Some(BACKUPS as usize - 1));
     assert_eq!(selection.candidates.len(), BACKUPS as usize);
-    let oldest = selection.candidates.last().expect("many");
+    let ranked = selection.ranked(&view);
+    let oldest = ranked.last().expect("many");
     assert_eq!((oldest.candidate, oldest.missing_bytes), (0, Some((BACKUPS - 1) * HISTORIES * REIGN / BACKUPS)));
     assert!(draw_lineage(&view).lines().count() > HISTORIES as usize);
 }

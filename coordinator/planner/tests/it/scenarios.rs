@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use urtext_planner::{choose_nodes, draw_lineage, print_selection, select};
+use urtext_planner::{alarms, choose_nodes, draw_lineage, loss_guard, print_selection, select};
 
 use crate::fleet;
 
@@ -35,9 +35,24 @@ fn every_scenario_prints_its_verdict() {
 
 fn run(story: &str) -> String {
     let fleet = fleet::parse(story);
-    let mut printed = print_selection(&fleet.view, &select(&fleet.view, &fleet.policy));
+    let selection = select(&fleet.view, &fleet.policy, &fleet.wish);
+    let mut printed = print_selection(&fleet.view, &selection);
     if fleet.show_lineage {
         printed.push_str(&format!("\n{}", draw_lineage(&fleet.view)));
+    }
+    if fleet.show_guard {
+        printed.push_str("\nmay hold more, and cannot be asked:\n");
+        for more in loss_guard(&fleet.view, &selection) {
+            let (sentence, hint) = (&more.sentence, &more.hint);
+            printed.push_str(&format!("{}{}", wrapped("  - ", sentence), wrapped("    hint: ", hint)));
+        }
+    }
+    if fleet.show_alarms {
+        printed.push_str("\nalarms:\n");
+        for alarm in alarms(&fleet.view, &fleet.policy, &selection) {
+            let told = format!("{} {}: {}", alarm.kind.as_str(), alarm.subject, alarm.sentence);
+            printed.push_str(&format!("{}{}", wrapped("  - ", &told), wrapped("    hint: ", &alarm.hint)));
+        }
     }
     if let Some(copies) = fleet.show_capture {
         printed.push_str(&format!("\ncapture of {copies}:\n"));
@@ -47,4 +62,18 @@ fn run(story: &str) -> String {
         }
     }
     printed
+}
+
+/// A paragraph in a scenario's column width.
+fn wrapped(lead: &str, text: &str) -> String {
+    let (mut lines, mut line) = (String::new(), lead.to_owned());
+    for (i, word) in text.split(' ').enumerate() {
+        if i > 0 && line.chars().count() + 1 + word.chars().count() > 100 {
+            lines.push_str(&format!("{line}\n"));
+            line = format!("      {word}");
+        } else {
+            line.push_str(&format!("{}{word}", if i > 0 { " " } else { "" }));
+        }
+    }
+    format!("{lines}{line}\n")
 }

@@ -33,7 +33,7 @@ mod capture;
 
 mod data_as_of;
 
-mod lineage_view;
+mod picture;
 mod print;
 
 pub use alarms::{Alarm, AlarmKind, alarms};
@@ -42,11 +42,12 @@ pub use capture::{Choice, choose_nodes};
 pub use data_as_of::DataAsOf;
 pub use guard::{Holder, MayHoldMore, loss_guard};
 pub use histories::{Learned, ShardHistories};
-pub use lineage_view::draw_lineage;
+pub use picture::{Detail, Picture};
 pub use print::print_selection;
 pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
-pub use timeline::{ClockSkew, EXACT_SAMPLES_FOR, OLD_SAMPLES_EVERY, Sample, Timeline, Witness};
+pub use reasons::Reasons;
+pub use timeline::{ClockSkew, Mark, Sample, Timeline, Witness};
 pub use view::{
     AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source, Verified,
 };

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod oracle;
+mod picture;
 mod properties;
 mod scale;
 mod scenarios;

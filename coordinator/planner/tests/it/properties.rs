@@ -59,7 +59,7 @@ fn decision() -> impl Strategy<Value = String> {
     })
 }
 
-fn lines() -> impl Strategy<Value = Vec<String>> {
+pub(crate) fn lines() -> impl Strategy<Value = Vec<String>> {
     let policy = prop_oneof![Just(vec![]), Just(vec!["policy follow-master".to_owned()])];
     let (backups, nodes) = (proptest::collection::vec(backup(), 0..8), proptest::collection::vec(live(), 0..4));
     let decisions = proptest::collection::vec(decision(), 0..3);

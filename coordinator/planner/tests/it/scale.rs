@@ -1,7 +1,9 @@
 //! Many backups over many histories. A pass that looks at all pairs, or walks to the root for every
 //! copy, would not come to its end here within the time that the test runner allows.
 
-use urtext_planner::{Candidate, Policy, Sample, Source, Verdict, Verified, Wish, Witness, draw_lineage, select};
+use urtext_planner::{
+    Candidate, Detail, Picture, Policy, Sample, Source, Verdict, Verified, Wish, Witness, select,
+};
 use urtext_types::{BackupId, ByteCount, Evidence, ForkEdge, Offset, Position, ReplicationId, Timestamp};
 
 use crate::fleet::empty_view;
@@ -62,5 +64,7 @@ fn a_chain_of_ten_thousand_failovers_is_judged_and_drawn() {
     let ranked = selection.ranked(&view);
     let oldest = ranked.last().expect("many");
     assert_eq!((oldest.candidate, oldest.missing_bytes), (0, Some((BACKUPS - 1) * HISTORIES * REIGN / BACKUPS)));
-    assert!(draw_lineage(&view).lines().count() > HISTORIES as usize);
+    let folded = Picture::of(&view, &selection, Detail::Folded);
+    assert!(folded.text().lines().count() < 50, "{}", folded.text());
+    assert!(folded.svg().len() + folded.dot().len() < 50_000);
 }

@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use urtext_planner::{alarms, choose_nodes, draw_lineage, loss_guard, print_selection, select};
+use urtext_planner::{Detail, Picture, alarms, choose_nodes, loss_guard, print_selection, select};
 
 use crate::fleet;
 
@@ -38,7 +38,7 @@ fn run(story: &str) -> String {
     let selection = select(&fleet.view, &fleet.policy, &fleet.wish);
     let mut printed = print_selection(&fleet.view, &selection);
     if fleet.show_lineage {
-        printed.push_str(&format!("\n{}", draw_lineage(&fleet.view)));
+        printed.push_str(&format!("\n{}", Picture::of(&fleet.view, &selection, Detail::Folded).text()));
     }
     if fleet.show_guard {
         printed.push_str("\nmay hold more, and cannot be asked:\n");

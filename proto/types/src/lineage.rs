@@ -27,8 +27,9 @@ pub enum Evidence {
     /// `slaveTryPartialResynchronization`), which is at or before the offset of the promotion.
     FollowingReplica,
     /// The same run of a server showed the child after the parent without a promotion: backlog
-    /// expired, or first replica attached. The offset is the last one seen under the parent, and
-    /// the server may have written since *without counting*: see [`Evidence::is_gapless`].
+    /// expired, or first replica attached. Or it was promoted without a backlog. The offset is the last
+    /// one seen under the parent, and the server may have written since *without counting*: see
+    /// [`Evidence::is_gapless`].
     InferredSameRun,
 }
 

@@ -34,9 +34,15 @@ impl NodeObservation {
     }
 
     /// The fork that the node reports: `master_replid2`, `second_repl_offset`.
+    ///
+    /// A replica that was started from its file and never linked up has no backlog
+    /// (`replicationCacheMasterUsingMyself` in replication.c makes none). Promoted like that it writes
+    /// without counting, so the number at the fork stands for more and more data. Whoever came by its
+    /// parent in another way has a backlog.
     pub fn fork_edge(&self) -> Option<ForkEdge> {
         let parent = self.replication.parent?;
         let evidence = match self.replication.role {
+            _ if !self.replication.backlog_active => Evidence::InferredSameRun,
             Role::Master { .. } => Evidence::PromotedMaster,
             Role::Replica { .. } => Evidence::FollowingReplica,
         };

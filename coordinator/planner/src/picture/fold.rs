@@ -95,7 +95,8 @@ fn fold_dead_branches(survey: &Survey<'_>, layout: &mut Layout) {
             kept.push(laid);
         }
         let is_dead = !kept.iter().any(|laid| matches!(laid.what, What::Branch(_)) || matters(survey, laid));
-        if is_dead && !is_trunk(lane, layout) {
+        // What is one item anyway is not worth folding.
+        if is_dead && kept.len() > 1 && !is_trunk(lane, layout) {
             folded[lane] = Some(sum(&kept));
         } else {
             layout.lanes[lane].items = kept;

@@ -3,6 +3,8 @@
 //! A history stays in one lane, with one exception: where the accepted path leaves it, and it went on
 //! beside its successor, the path goes straight on and the rest of the history becomes a branch.
 
+use std::cmp::Reverse;
+
 use urtext_types::Offset;
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) lanes: Vec<LaidLane>,
-    /// The trunk of each tree; the accepted one first.
+    /// The trunk of each tree; the accepted one first, then the one of which something was seen last.
     pub(super) trees: Vec<usize>,
 }
 
@@ -54,7 +56,8 @@ impl Layout {
     pub(super) fn of(survey: &Survey<'_>) -> Self {
         let chart = &survey.chart;
         let mut roots: Vec<_> = (0..chart.len()).filter(|&history| chart.up(history).is_none()).collect();
-        roots.sort_unstable_by_key(|&root| (!survey.is_on_accepted_path(root), chart.id(root)));
+        let seen = survey.last_seen();
+        roots.sort_unstable_by_key(|&root| (!survey.is_on_accepted_path(root), Reverse(seen[root]), chart.id(root)));
         let mut layout = Self { lanes: Vec::new(), trees: Vec::new() };
         // A stack of its own: ten thousand forks of forks must not be ten thousand calls deep.
         let mut todo = Vec::new();

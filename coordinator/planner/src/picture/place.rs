@@ -30,7 +30,10 @@ const BELOW: f64 = 18.0;
 /// Two lines of a label.
 pub(super) const LEVEL: f64 = 28.0;
 /// Longer labels are cut; what they say stands in the tooltip.
-const LABEL: usize = 44;
+const LABEL: usize = 52;
+/// Labels that would overlap stand at different levels. After this many of them the line is drawn out
+/// until there is room for the next one at the line.
+const LEVELS: usize = 6;
 
 /// A tree with its places, from the point at its upper left.
 pub(super) struct Placed {
@@ -169,7 +172,8 @@ fn across(tree: &Tree, name_backups: bool) -> (Vec<Vec<f64>>, f64) {
     let widest = spare.clamp(LEAST_GREATEST_GAP, GREATEST_GAP);
     let mut x: Vec<Vec<f64>> = tree.lanes.iter().map(|lane| vec![0.0; lane.items.len()]).collect();
     let lanes = tree.lanes.len();
-    let (mut last, mut below_until) = (vec![0.0; lanes], vec![0.0; lanes]);
+    let mut last = vec![0.0; lanes];
+    let (mut above, mut below) = (vec![Row::default(); lanes], vec![Row::default(); lanes]);
     let (mut here, mut furthest, mut right, mut before) = (LEFT, LEFT, LEFT, Offset::ZERO);
     for (offset, lane, i) in order {
         if offset > before {
@@ -181,19 +185,44 @@ fn across(tree: &Tree, name_backups: bool) -> (Vec<Vec<f64>>, f64) {
         let mut at = f64::max(here, last[lane]);
         if let Drawn::Branch(branch) = item.drawn {
             // The line that leaves here goes down: past the labels, not through them.
-            at = at.max(below_until[lane]);
+            at = at.max(below[lane].furthest);
             last[branch] = at + ELBOW;
         }
-        if let Some(width) = width_of_label(item, false, name_backups) {
-            below_until[lane] = f64::max(below_until[lane], at + width);
+        let mut label = None;
+        for (is_above, row) in [(true, &mut above[lane]), (false, &mut below[lane])] {
+            if let Some(width) = width_of_label(item, is_above, name_backups) {
+                at = row.make_room(at, width);
+                label = Some(width);
+            }
         }
-        let label = width_of_label(item, true, name_backups).or(width_of_label(item, false, name_backups));
         x[lane][i] = at;
         last[lane] = at + BESIDE;
         furthest = f64::max(furthest, at);
         right = f64::max(right, at + label.unwrap_or(BESIDE));
     }
     (x, right)
+}
+
+/// The labels on one side of a lane, as far as they are placed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Row {
+    /// Where the one that reaches furthest ends.
+    furthest: f64,
+    /// How many in a row have begun before those before them ended.
+    crowded: usize,
+}
+
+impl Row {
+    /// Where a label that wants to begin at `at` does begin.
+    fn make_room(&mut self, mut at: f64, width: f64) -> f64 {
+        self.crowded = if at < self.furthest { self.crowded + 1 } else { 0 };
+        if self.crowded >= LEVELS {
+            at = self.furthest;
+            self.crowded = 0;
+        }
+        self.furthest = self.furthest.max(at + width);
+        at
+    }
 }
 
 /// The place of every lane downwards, and where the last one ends. A lane that leaves another one

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
-use urtext_types::{Lineage, Offset};
+use urtext_types::{Lineage, Offset, Timestamp};
 
 use super::Way;
 use crate::{
@@ -85,6 +85,19 @@ impl<'a> Survey<'a> {
 
     pub(super) fn is_on_accepted_path(&self, history: usize) -> bool {
         self.held[history].is_some()
+    }
+
+    /// For each root, when a copy in its tree was last received.
+    pub(super) fn last_seen(&self) -> Vec<Option<Timestamp>> {
+        let mut seen = vec![None; self.chart.len()];
+        let copies = self.view.candidates.iter().filter_map(|c| Some((c.position?, c.received_at)));
+        for (position, at) in copies.chain(self.view.heads.iter().map(|head| (head.position, head.seen_at))) {
+            if let Some(place) = self.chart.place(position) {
+                let root = self.chart.root(place.history);
+                seen[root] = seen[root].max(Some(at));
+            }
+        }
+        seen
     }
 
     /// The candidates without a position, in an order that does not depend on that of the view.
@@ -225,14 +238,20 @@ fn contends(
     }
     let contending = judged.iter().filter(|judged| judged.contends).filter_map(|judged| places[judged.candidate]);
     let extents = Extents::of(chart, contending);
-    (0..chart.len())
-        .map(|history| {
-            let shared = extents.leaving(history).iter().map(|&(offset, _)| offset).max();
-            match (extents.own_tip(history), extents.leaving(history)) {
-                (Some(_), _) => Some(shared),
-                (None, [_]) => Some(None),
-                (None, _) => None,
-            }
-        })
-        .collect()
+    // How many tips each history leads to. Children have greater numbers than their parents.
+    let mut tips = vec![0_usize; chart.len()];
+    let mut contends = vec![None; chart.len()];
+    for history in (0..chart.len()).rev() {
+        let mut leaving = extents.leaving(history).to_vec();
+        leaving.sort_unstable();
+        let own = usize::from(extents.own_tip(history).is_some());
+        tips[history] = own + leaving.iter().map(|&(_, child)| tips[child]).sum::<usize>();
+        let shared = if own == 1 {
+            Some(leaving.last())
+        } else {
+            leaving.split_last().filter(|((_, last), _)| tips[*last] == 1).map(|(_, before)| before.last())
+        };
+        contends[history] = shared.map(|shared| shared.map(|&(offset, _)| offset));
+    }
+    contends
 }

@@ -42,11 +42,22 @@ pub enum Command {
     /// Take a backup now.
     Snapshot(Snapshot),
     /// Say which copy is the one to restore, and why each other one is not.
-    Canonical(OfShard),
+    Canonical(Canonical),
     /// Draw the tree of histories.
-    Lineage(OfShard),
+    Lineage(ShowLineage),
     /// Decide which branch of a fork is the right one.
     AcceptLineage(AcceptLineage),
+    /// Say that a suspect backup is right although it holds far less than those before it.
+    Vouch(Vouch),
+    /// Show who decided what, when and why, the newest first.
+    Audit(OfDeployment),
+    /// Show what went wrong and what became right again, the oldest first.
+    Events(Events),
+    /// Look after the catalog.
+    Catalog {
+        #[command(subcommand)]
+        command: CatalogCommand,
+    },
     /// Restore the canonical backup, or another one, to a node or to plain files.
     Restore(Restore),
     /// Look at the agents.
@@ -149,6 +160,29 @@ pub enum Method {
     File,
 }
 
+/// The leading bytes of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryDigits(pub Vec<u8>);
+
+fn parse_history(digits: &str) -> Result<HistoryDigits, String> {
+    leading_bytes(digits).map(HistoryDigits)
+}
+
+#[derive(Debug, Args)]
+pub struct ShowLineage {
+    #[command(flatten)]
+    pub of: OfShard,
+    /// For Graphviz: `urtext lineage D --dot | dot -Tpng`.
+    #[arg(long, conflicts_with_all = ["svg", "json"])]
+    pub dot: bool,
+    /// One self-contained SVG document.
+    #[arg(long, conflicts_with = "json")]
+    pub svg: bool,
+    /// Draw old chains, dead branches and rows of backups whole, instead of counting them.
+    #[arg(long)]
+    pub all: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct AcceptLineage {
     #[command(flatten)]
@@ -212,9 +246,40 @@ mod tests {
         check_refused("urtext restore orders", "--to <NODE>|--to-dir <PATH>");
         check_refused("urtext restore orders --to a --to-dir b", "cannot be used with");
         check_refused("urtext restore orders --to-dir b --overwrite", "cannot be used with");
+        check_refused("urtext lineage orders --svg --json", "cannot be used with");
+        check_refused("urtext lineage orders --svg --dot", "cannot be used with");
         check_refused("urtext snapshot Orders", "not a valid name");
         check_refused("urtext backup show 7", "not a valid id");
+        check_refused("urtext canonical d --as-of noon", "is not a time: write");
+        check_refused("urtext canonical d --as-of 1h --at 75d1dd8a:5", "cannot be used with");
+        check_refused("urtext canonical d --at 75d1dd8a", "write HISTORY:OFFSET");
+        check_refused("urtext accept-lineage d zz --reason r", "names no history");
+        check_refused("urtext restore d --to a --accept-loss", "--reason <TEXT>");
+        check_refused("urtext restore d --to a --lineage 75d1dd8a --overwrite", "cannot be used with");
         check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");
+    }
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let now: Timestamp = "2026-11-22T15:44:07Z".parse().expect("a time");
+        let check = |text: &str, expect: &str| {
+            assert_eq!(When::parse(text).expect(text).from(now).to_string(), expect);
+        };
+        check("2026-11-22T16:00:00+01:00", "2026-11-22T15:00:00.000Z");
+        check("2026-11-22 15:00:00", "2026-11-22T15:00:00.000Z");
+        check("10m", "2026-11-22T15:34:07.000Z");
+        check("1h 30m ago", "2026-11-22T14:14:07.000Z");
+    }
+
+    #[test]
+    fn a_history_is_named_by_eight_digits_or_more() {
+        assert_eq!(leading_bytes("75d1dd8a").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
+        assert_eq!(leading_bytes("75d1dd8a2").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
+        for wrong in ["", "75d1dd", "zzzzzzzz", &"a".repeat(42), "éééé", "aéééé"] {
+            assert!(leading_bytes(wrong).is_err(), "{wrong}");
+        }
+        let point = parse_point("75d1dd8a:48211").expect("a position");
+        assert_eq!((point.history.len(), point.offset.get()), (4, 48_211));
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! `urtext lineage`, `urtext accept-lineage`
 
 use urtext_proto::{model, pb};
-use urtext_types::ErrorKind;
 
-use crate::{
-    Fault,
-    cli::{Context, Ended, Stop, args, client::refused, json},
-};
+use crate::cli::{Context, Ended, Stop, args, client::refused, json};
 
-pub(in crate::cli) async fn show(context: &Context, args: args::OfShard) -> Result<Ended, Stop> {
+pub(in crate::cli) async fn show(context: &Context, args: args::ShowLineage) -> Result<Ended, Stop> {
+    let args::ShowLineage { of, dot, svg, all } = args;
+    let form = match (dot, svg) {
+        (true, _) => pb::LineageForm::Dot,
+        (_, true) => pb::LineageForm::Svg,
+        _ => pb::LineageForm::Text,
+    };
     let client = context.connect().await?;
-    let request =
-        pb::ShowLineageRequest { deployment: args.deployment.to_string(), shard: args.shard.map(String::from) };
+    let request = pb::ShowLineageRequest {
+        deployment: of.deployment.to_string(),
+        shard: of.shard.map(String::from),
+        form: form.into(),
+        all,
+    };
     let response = client.control().show_lineage(request).await.map_err(refused)?.into_inner();
     let output = &context.output;
     output.text(response.drawing.trim_end())?;

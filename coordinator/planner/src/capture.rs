@@ -46,16 +46,14 @@ pub fn choose_nodes(view: &ShardView, policy: &Policy, copies: usize) -> Vec<Cho
         }
     }
     let positions: Vec<_> = fit.iter().map(|seen| seen.observation.position()).collect();
-    let chart = Chart::new(&lineage, positions.iter().flatten().map(|position| position.history));
+    let known = lineage.edges().map(|edge| edge.child);
+    let chart = Chart::new(&lineage, known.chain(positions.iter().flatten().map(|position| position.history)));
     let places: Vec<_> = positions.iter().map(|position| position.and_then(|position| chart.place(position))).collect();
     let extents = Extents::of(&chart, places.iter().copied().flatten());
-    let data_as_of = DataAsOf::new(&lineage, &view.timeline);
+    let data_as_of = DataAsOf::on(&chart, &view.timeline);
 
-    let mut ranked: Vec<Ranked<'_>> = fit
-        .into_iter()
-        .zip(places)
-        .map(|(seen, place)| Ranked::new(seen, place, &chart, &extents, &data_as_of))
-        .collect();
+    let mut ranked: Vec<Ranked<'_>> =
+        fit.into_iter().zip(places).map(|(seen, place)| Ranked::new(seen, place, &extents, &data_as_of)).collect();
     ranked.sort_unstable_by_key(Ranked::order);
     let mut choices = Vec::new();
     let (mut sites, mut tips) = (BTreeSet::new(), BTreeSet::new());
@@ -107,17 +105,11 @@ struct Ranked<'a> {
 }
 
 impl<'a> Ranked<'a> {
-    fn new(
-        seen: &'a NodeSeen,
-        place: Option<Place>,
-        chart: &Chart,
-        extents: &Extents,
-        data_as_of: &DataAsOf<'_>,
-    ) -> Self {
+    fn new(seen: &'a NodeSeen, place: Option<Place>, extents: &Extents, data_as_of: &DataAsOf<'_>) -> Self {
         let tip = place.and_then(|place| extents.tip_over(place));
         let lag = place.zip(tip).map(|(place, tip)| {
             let lag = tip.offset.bytes_since(place.offset).get();
-            (lag, data_as_of.seconds_between(chart.position(place), chart.position(tip)))
+            (lag, data_as_of.seconds_between(place, tip))
         });
         Self { seen, tip, lag }
     }

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use urtext_types::{Lineage, Offset, Position, ReplicationId};
 
+use crate::hasher::IdHasher;
+
 /// A normalized position: its history is the one in which the last of its writes was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
@@ -29,14 +31,14 @@ struct Charted {
 #[derive(Debug)]
 pub(crate) struct Chart {
     histories: Vec<Charted>,
-    numbers: HashMap<ReplicationId, usize>,
+    numbers: HashMap<ReplicationId, usize, IdHasher>,
 }
 
 impl Chart {
     pub(crate) fn new(lineage: &Lineage, histories: impl Iterator<Item = ReplicationId>) -> Self {
-        let mut wanted: Vec<_> = histories.collect::<HashSet<_>>().into_iter().collect();
+        let mut wanted: Vec<_> = histories.collect::<HashSet<_, IdHasher>>().into_iter().collect();
         wanted.sort_unstable();
-        let mut chart = Self { histories: Vec::with_capacity(wanted.len()), numbers: HashMap::new() };
+        let mut chart = Self { histories: Vec::with_capacity(wanted.len()), numbers: HashMap::default() };
         for history in wanted {
             let new: Vec<_> = lineage.ancestors(history).take_while(|id| !chart.numbers.contains_key(id)).collect();
             for id in new.into_iter().rev() {
@@ -59,7 +61,7 @@ impl Chart {
         self.numbers.insert(id, number);
     }
 
-    fn normalize(&self, mut place: Place) -> Place {
+    pub(crate) fn normalize(&self, mut place: Place) -> Place {
         while let Some((parent, fork, gapless)) = self.histories[place.history].edge {
             if place.offset > fork || !gapless {
                 break;
@@ -85,6 +87,11 @@ impl Chart {
     /// Where `history` leaves what came before it; `None` for a root.
     pub(crate) fn up(&self, history: usize) -> Option<Place> {
         self.histories[history].up
+    }
+
+    /// Whether `history` begins with exactly what its parent held at the fork.
+    pub(crate) fn is_gapless(&self, history: usize) -> bool {
+        self.histories[history].edge.is_none_or(|(.., gapless)| gapless)
     }
 
     pub(crate) fn number(&self, history: ReplicationId) -> Option<usize> {

@@ -1,11 +1,11 @@
 //! The verdict in whole sentences, the most important first.
 
-use urtext_types::{Relation, Timestamp};
+use urtext_types::{Lineage, Relation, Timestamp};
 
 use crate::{
     chart::Place,
     selection::{Decided, Judged, Selection, Standing, Verdict, order},
-    situation::{Contender, Outcome, Situation, latest_decision},
+    situation::{Case, Contender, Outcome, latest_decision},
     view::{Candidate, Source},
     wish::Until,
     wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},
@@ -18,28 +18,27 @@ const BRANCHES_DESCRIBED: usize = 8;
 /// `replicationCron`): a little over ten minutes of them.
 const FEW_BYTES: u64 = 1024;
 
-pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<String> {
+pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection) -> Vec<String> {
     let mut sentences = Vec::new();
-    match situation.outcome {
-        Outcome::Canonical(canonical) => explain_canonical(situation, selection, canonical, &mut sentences),
-        Outcome::Forked => explain_fork(situation, selection, &mut sentences),
-        Outcome::OnlySuspect(suspect) => explain_suspect(situation, suspect, &mut sentences),
+    match case.outcome {
+        Outcome::Canonical(canonical) => explain_canonical(case, selection, canonical, &mut sentences),
+        Outcome::Forked => explain_fork(case, lineage, selection, &mut sentences),
+        Outcome::OnlySuspect(suspect) => explain_suspect(case, suspect, &mut sentences),
         Outcome::ClocksDisagree(latest) => sentences.push(format!(
             "No copy is chosen: backups of {} have no positions, and the order in which its clock says that they were \
              taken is not the order in which they were received; restore one by its id.",
-            situation.candidate(latest).node
+            case.candidate(latest).node
         )),
-        Outcome::NoBackup => sentences.push(no_backup(situation)),
-        Outcome::AllBeyond => sentences.push(all_beyond(situation)),
+        Outcome::NoBackup => sentences.push(no_backup(case)),
+        Outcome::AllBeyond => sentences.push(all_beyond(case)),
         Outcome::AllSetAside => {
             sentences.push("Every backup that could be restored is on a branch that was set aside.".to_owned());
         }
     }
-    sentences.extend(decision(situation));
-    if situation.outcome.verdict() != Verdict::Ambiguous {
-        let is_unknown = |judged: &&Judged| judged.standing == Standing::Unrelated && situation.open[judged.candidate];
-        let unknown =
-            selection.candidates.iter().filter(is_unknown).map(|judged| situation.candidate(judged.candidate));
+    sentences.extend(decision(case));
+    if case.outcome.verdict() != Verdict::Ambiguous {
+        let is_unknown = |judged: &&Judged| judged.standing == Standing::Unrelated && case.open[judged.candidate];
+        let unknown = selection.candidates.iter().filter(is_unknown).map(|judged| case.candidate(judged.candidate));
         let mut nodes: Vec<_> = unknown.filter(|c| c.source == Source::Node).map(|candidate| &candidate.node).collect();
         nodes.sort_unstable();
         sentences.extend(nodes.into_iter().map(|node| {
@@ -49,20 +48,20 @@ pub(crate) fn explain(situation: &Situation<'_>, selection: &Selection) -> Vec<S
             )
         }));
     }
-    if !situation.view.contradictions.is_empty() {
+    if !case.view.contradictions.is_empty() {
         sentences.push(format!(
             "Some statements about the lineage contradict each other and prove nothing here: `urtext lineage {}` \
              shows them.",
-            situation.view.deployment
+            case.view.deployment
         ));
     }
     sentences
 }
 
-fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
-    let candidate = situation.candidate(canonical);
+fn explain_canonical(case: &Case<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
+    let candidate = case.candidate(canonical);
     let why = match candidate.position {
-        Some(_) => match situation.wish.until {
+        Some(_) => match case.wish.until {
             None => "no backup on the accepted lineage holds a write that it lacks".to_owned(),
             Some(until) => {
                 format!(
@@ -77,18 +76,18 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
     if let Some(stale) = &candidate.stale {
         sentences.push(format!("Its data may be old all the same: it was {}.", stale.trim_end_matches('.')));
     }
-    let ahead = first(situation, selection, |judged| judged.standing == Standing::Ahead && !judged.beyond);
+    let ahead = first(case, selection, |judged| judged.standing == Standing::Ahead && !judged.beyond);
     if let Some(judged) = ahead {
-        let node = situation.candidate(judged.candidate);
+        let node = case.candidate(judged.candidate);
         let seconds = selection.missing.and_then(|missing| missing.seconds);
         let more = match judged.excess_bytes {
             Some(more @ 1..) => format!("{} more", bytes_and_time(more, seconds)),
             _ => "writes that nobody can count".to_owned(),
         };
-        sentences.push(format!("The live node {} holds {more}: {}.", node.node, how_to_save(situation.view, node)));
+        sentences.push(format!("The live node {} holds {more}: {}.", node.node, how_to_save(case.view, node)));
     } else if let Some((head, missing)) = selection.head.as_ref().zip(selection.missing)
         && missing.bytes.get() > 0
-        && situation.wish.until.is_none()
+        && case.wish.until.is_none()
     {
         sentences.push(format!(
             "It lacks {} that {} was seen to hold on {}.",
@@ -97,11 +96,11 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
             time(head.seen_at)
         ));
     }
-    let suspect = first(situation, selection, |judged| {
+    let suspect = first(case, selection, |judged| {
         judged.standing == Standing::Suspect && !judged.beyond && judged.excess_bytes.is_some_and(|more| more > 0)
     });
     if let Some(judged) = suspect {
-        let node = situation.candidate(judged.candidate);
+        let node = case.candidate(judged.candidate);
         sentences.push(format!(
             "{} holds more bytes but only {}.",
             sentence(&name(node)).trim_end_matches('.'),
@@ -111,25 +110,19 @@ fn explain_canonical(situation: &Situation<'_>, selection: &Selection, canonical
 }
 
 /// The first candidate of that kind in the order of the answer.
-fn first<'a>(
-    situation: &Situation<'_>,
-    selection: &'a Selection,
-    is_wanted: impl Fn(&Judged) -> bool,
-) -> Option<&'a Judged> {
+fn first<'a>(case: &Case<'_>, selection: &'a Selection, is_wanted: impl Fn(&Judged) -> bool) -> Option<&'a Judged> {
     let wanted = selection.candidates.iter().filter(|judged| is_wanted(judged));
-    wanted.min_by_key(|judged| order(situation.view, selection.verdict, judged))
+    wanted.min_by_key(|judged| order(case.view, selection.verdict, judged))
 }
 
-fn all_beyond(situation: &Situation<'_>) -> String {
-    let Some(until) = situation.wish.until else { return String::new() };
+fn all_beyond(case: &Case<'_>) -> String {
+    let Some(until) = case.wish.until else { return String::new() };
     let unknown = match until {
-        Until::Position(position) if situation.lineage.edge_of(position.history).is_none() => {
-            let named = |place: &Option<Place>| {
-                place.is_some_and(|place| situation.chart.id(situation.chart.root(place.history)) == position.history)
-            };
-            !situation.places.iter().any(named)
+        Until::Position(position) => {
+            let wished = case.chart.number(position.history).expect("the chart holds what was asked for");
+            !case.copies.places.iter().flatten().any(|place| case.chart.root(place.history) == case.chart.root(wished))
         }
-        Until::Position(_) | Until::Time(_) => false,
+        Until::Time(_) => false,
     };
     match until {
         Until::Position(position) if unknown => {
@@ -142,19 +135,18 @@ fn all_beyond(situation: &Situation<'_>) -> String {
     }
 }
 
-fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mut Vec<String>) {
+fn explain_fork(case: &Case<'_>, lineage: &Lineage, selection: &Selection, sentences: &mut Vec<String>) {
     sentences.push(format!(
         "No copy is chosen: {} hold writes that the others are not known to hold.",
-        count(situation.contenders.len(), "branch", "branches"),
+        count(case.contenders.len(), "branch", "branches"),
     ));
-    let best = situation.best_at_tips();
-    for contender in situation.contenders.iter().take(BRANCHES_DESCRIBED) {
+    for contender in case.contenders.iter().take(BRANCHES_DESCRIBED) {
         sentences.push(match contender {
-            Contender::Tip(tip) => describe_tip(situation, *tip, best[tip]),
-            Contender::Run(copies) => describe_run(situation, copies),
+            Contender::Tip(tip) => describe_tip(case, *tip, case.tips[tip]),
+            Contender::Run(copies) => describe_run(case, copies),
         });
     }
-    if let Some(more @ 1..) = situation.contenders.len().checked_sub(BRANCHES_DESCRIBED) {
+    if let Some(more @ 1..) = case.contenders.len().checked_sub(BRANCHES_DESCRIBED) {
         sentences.push(format!(
             "There {}.",
             if more == 1 { "is 1 more branch".to_owned() } else { format!("are {more} more branches") }
@@ -169,7 +161,7 @@ fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mu
             ways.join(", ")
         ));
     }
-    sentences.extend(uncertain(situation));
+    sentences.extend(uncertain(case, lineage));
     if selection.contending().filter_map(|judged| judged.excess_bytes).any(|excess| excess < FEW_BYTES) {
         sentences.push(
             "Bytes count pings too (14 bytes every 10 s): a few of them do not prove that clients wrote anything."
@@ -184,7 +176,7 @@ fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mu
             roots.join(", ")
         ));
     }
-    let any_run = situation.contenders.iter().any(|contender| matches!(contender, Contender::Run(_)));
+    let any_run = case.contenders.iter().any(|contender| matches!(contender, Contender::Run(_)));
     if any_run {
         sentences.push(
             "A copy without a position cannot be ordered: restore it by its id, or accept the history of another \
@@ -192,31 +184,29 @@ fn explain_fork(situation: &Situation<'_>, selection: &Selection, sentences: &mu
                 .to_owned(),
         );
     }
-    if situation.contenders.iter().any(|contender| matches!(contender, Contender::Tip(_))) {
+    if case.contenders.iter().any(|contender| matches!(contender, Contender::Tip(_))) {
         sentences.push(format!(
             "Decide with `urtext accept-lineage {} HISTORY --reason TEXT`; what is set aside is kept and can be restored beside.",
-            situation.view.deployment
+            case.view.deployment
         ));
     }
 }
 
-fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
-    let candidate = situation.candidate(best);
-    let root = situation.chart.root(tip.history);
-    let shared = match situation.extents.shared(&situation.chart, tip) {
+fn describe_tip(case: &Case<'_>, tip: Place, best: usize) -> String {
+    let candidate = case.candidate(best);
+    let root = case.chart.root(tip.history);
+    let shared = match case.extents.shared(&case.chart, tip) {
         Some(shared) => format!("{} of its own", bytes(tip.offset.bytes_since(shared.offset).get())),
         None => {
-            let is_below = |i: &usize| {
-                situation.places[*i]
-                    .is_some_and(|place| situation.open[*i] && situation.chart.root(place.history) == root)
-            };
-            let copies = (0..situation.places.len()).filter(is_below);
-            format!("shares nothing known with the others; {}", span_of(situation, copies))
+            let is_below =
+                |i: &usize| case.place(*i).is_some_and(|place| case.open[*i] && case.chart.root(place.history) == root);
+            let copies = (0..case.open.len()).filter(is_below);
+            format!("shares nothing known with the others; {}", span_of(case, copies))
         }
     };
     format!(
         "History {}: {} at {} reaches offset {}, {}, {shared}.",
-        situation.chart.id(tip.history),
+        case.chart.id(tip.history),
         name(candidate),
         candidate.site,
         tip.offset,
@@ -224,15 +214,15 @@ fn describe_tip(situation: &Situation<'_>, tip: Place, best: usize) -> String {
     )
 }
 
-fn describe_run(situation: &Situation<'_>, copies: &[usize]) -> String {
-    let last = situation.candidate(copies[copies.len() - 1]);
-    let span = span_of(situation, copies.iter().copied());
+fn describe_run(case: &Case<'_>, copies: &[usize]) -> String {
+    let last = case.candidate(copies[copies.len() - 1]);
+    let span = span_of(case, copies.iter().copied());
     format!("No history: {} at {} has no position; {span}.", name(last), last.site)
 }
 
 /// Evidence for the person who decides: which nodes, where, and when.
-fn span_of(situation: &Situation<'_>, copies: impl Iterator<Item = usize>) -> String {
-    let copies: Vec<&Candidate> = copies.map(|i| situation.candidate(i)).collect();
+fn span_of(case: &Case<'_>, copies: impl Iterator<Item = usize>) -> String {
+    let copies: Vec<&Candidate> = copies.map(|i| case.candidate(i)).collect();
     let mut nodes: Vec<_> = copies.iter().map(|copy| format!("{} ({})", copy.node, copy.site)).collect();
     nodes.sort_unstable();
     nodes.dedup();
@@ -246,11 +236,10 @@ fn span_of(situation: &Situation<'_>, copies: impl Iterator<Item = usize>) -> St
 }
 
 /// Whether branches may in truth be one: where a fork is only known to be at or after an offset.
-fn uncertain(situation: &Situation<'_>) -> Option<String> {
-    let tips: Vec<_> =
-        situation.extents.tips().take(BRANCHES_DESCRIBED).map(|tip| situation.chart.position(tip)).collect();
+fn uncertain(case: &Case<'_>, lineage: &Lineage) -> Option<String> {
+    let tips: Vec<_> = case.extents.tips().take(BRANCHES_DESCRIBED).map(|tip| case.chart.position(tip)).collect();
     let pairs = tips.iter().enumerate().flat_map(|(i, a)| tips[i + 1..].iter().map(move |b| (a, b)));
-    let is_vague = |(a, b): (_, _)| match situation.lineage.relate(a, b) {
+    let is_vague = |(a, b): (_, _)| match lineage.relate(a, b) {
         Relation::Divergent { certain, .. } => !certain,
         _ => false,
     };
@@ -261,10 +250,10 @@ fn uncertain(situation: &Situation<'_>) -> Option<String> {
     })
 }
 
-fn explain_suspect(situation: &Situation<'_>, suspect: usize, sentences: &mut Vec<String>) {
-    let candidate = situation.candidate(suspect);
-    let shrunken = situation.shrunken[suspect].expect("the outcome says that it is suspect");
-    let before = situation.candidate(shrunken.from);
+fn explain_suspect(case: &Case<'_>, suspect: usize, sentences: &mut Vec<String>) {
+    let candidate = case.candidate(suspect);
+    let shrunken = case.shrunken.get(&suspect).expect("the outcome says that it is suspect");
+    let before = case.candidate(shrunken.from);
     sentences.push(format!(
         "No copy is chosen: the most complete one, {}, holds only {} where {} {} held {}.",
         name(candidate),
@@ -282,34 +271,34 @@ fn explain_suspect(situation: &Situation<'_>, suspect: usize, sentences: &mut Ve
     );
 }
 
-fn no_backup(situation: &Situation<'_>) -> String {
-    let backups = situation.view.candidates.iter().filter(|c| matches!(c.source, Source::Backup(_))).count();
-    let nodes = situation.view.candidates.len() - backups;
+fn no_backup(case: &Case<'_>) -> String {
+    let backups = case.view.candidates.iter().filter(|c| matches!(c.source, Source::Backup(_))).count();
+    let nodes = case.view.candidates.len() - backups;
     let live = match nodes {
         0 => String::new(),
         _ => format!(
             " {} can still be saved with `urtext snapshot {}`.",
             sentence(&count(nodes, "live node", "live nodes")).trim_end_matches('.'),
-            situation.view.deployment
+            case.view.deployment
         ),
     };
     match backups {
-        0 => format!("There is no backup of {} shard {} yet.{live}", situation.view.deployment, situation.view.shard),
+        0 => format!("There is no backup of {} shard {} yet.{live}", case.view.deployment, case.view.shard),
         1 => format!("There is one backup, and it cannot be restored.{live}"),
         n => format!("There are {n} backups, and none of them can be restored.{live}"),
     }
 }
 
-fn decision(situation: &Situation<'_>) -> Option<String> {
-    if let Some(Decided::FollowMaster(master)) = &situation.decided {
+fn decision(case: &Case<'_>) -> Option<String> {
+    if let Some(Decided::FollowMaster(master)) = &case.decided {
         return Some(format!(
             "The policy on_fork = \"follow-master\" follows {master}, the master seen last with the most attached \
              replicas."
         ));
     }
-    let is_forked = situation.outcome == Outcome::Forked;
-    let (_, decision) = latest_decision(situation.view)?;
-    if situation.decided.is_none() && !is_forked {
+    let is_forked = case.outcome == Outcome::Forked;
+    let (_, decision) = latest_decision(case.view)?;
+    if case.decided.is_none() && !is_forked {
         return None;
     }
     let rest = if is_forked { " That does not decide between the branches that are left." } else { "" };

@@ -83,14 +83,13 @@ impl<'a> Guard<'a> {
     fn new(view: &'a ShardView, selection: &'a Selection) -> Self {
         let ground = Ground::new(view, selection);
         let wanted = |i: usize| ground.is_at_hand(i) && !selection.candidates[i].beyond;
-        let at_hand = (0..view.candidates.len())
-            .filter(|&i| wanted(i))
-            .filter_map(|i| ground.place(view.candidates[i].position?));
-        let at_hand = Extents::of(&ground.chart, at_hand);
-        let chosen = selection.canonical.and_then(|i| ground.place(view.candidates[i].position?));
-        let chosen = chosen.map(|place| Bearings::new(&ground.chart, place));
+        let places = &selection.situation.copies.places;
+        let at_hand = (0..places.len()).filter(|&i| wanted(i)).filter_map(|i| places[i]);
+        let at_hand = Extents::of(ground.chart, at_hand);
+        let chosen = selection.canonical.and_then(|i| places[i]);
+        let chosen = chosen.map(|place| Bearings::new(ground.chart, place));
         let until = selection.wish.until.map(|until| match until {
-            Until::Time(at) => Limit::Time(at, DataAsOf::new(&view.lineage, &view.timeline)),
+            Until::Time(at) => Limit::Time(at, selection.data_as_of(view)),
             // A point in a history that nothing is known of has nothing before it.
             Until::Position(at) => Limit::Position(ground.bearings(at)),
         });
@@ -189,7 +188,7 @@ impl<'a> Guard<'a> {
         match &self.until {
             None => false,
             Some(Limit::Time(until, data_as_of)) => {
-                let reached = data_as_of.reached(self.ground.chart.position(place));
+                let reached = data_as_of.reached_at(place);
                 reached.map_or(seen_at, |reached| reached.min(seen_at)) > *until
             }
             Some(Limit::Position(until)) => !until.holds(place),

@@ -16,9 +16,12 @@ mod timeline;
 
 mod branches;
 mod chart;
+mod copies;
 mod explain;
+mod hasher;
 mod head;
 mod judge;
+mod reasons;
 mod select;
 mod selection;
 mod situation;
@@ -44,11 +47,12 @@ pub use guard::{Holder, MayHoldMore, loss_guard};
 pub use histories::{Learned, ShardHistories};
 pub use picture::{Detail, Picture};
 pub use print::print_selection;
+pub use reasons::Reasons;
 pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
-pub use reasons::Reasons;
 pub use timeline::{ClockSkew, Mark, Sample, Timeline, Witness};
 pub use view::{
-    AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source, Verified,
+    AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source,
+    Verified,
 };
 pub use wish::{Until, Wish};

@@ -25,12 +25,12 @@ pub fn print_selection(view: &ShardView, selection: &Selection) -> String {
     }
     if !selection.candidates.is_empty() {
         out.push('\n');
-        let ranked = selection.ranked(view);
+        let (ranked, reasons) = (selection.ranked(view), selection.reasons(view));
         table(&mut out, view, &ranked);
         out.push('\n');
         for judged in ranked {
             let candidate = &view.candidates[judged.candidate];
-            wrap(&mut out, "  ", &format!("{}: {}", name(candidate), selection.reason(view, judged)));
+            wrap(&mut out, "  ", &format!("{}: {}", name(candidate), reasons.of(judged)));
         }
     }
     if !selection.forks.is_empty() {

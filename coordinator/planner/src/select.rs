@@ -33,5 +33,5 @@ pub fn select(view: &ShardView, policy: &Policy, wish: &Wish) -> Selection {
     } else {
         Cow::Owned(view.lineage.trusted(&view.contradictions))
     };
-    judge(&Situation::survey(view, policy, *wish, &lineage))
+    judge(view, &lineage, Situation::survey(view, policy, *wish, &lineage))
 }

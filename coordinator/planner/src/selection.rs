@@ -1,14 +1,14 @@
 //! The answer: which copy is canonical, where each other one stands, and why.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use serde::Serialize;
 use urtext_types::{ByteCount, NodeName, Offset, Position, ReplicationId, Timestamp};
 
-use crate::{view::ShardView, wish::Wish};
+use crate::{data_as_of::DataAsOf, reasons::Reasons, situation::Situation, view::ShardView, wish::Wish};
 
 /// The verdict about one shard, with its reasons.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     pub verdict: Verdict,
     /// What was asked for.
@@ -31,20 +31,33 @@ pub struct Selection {
     pub decided: Option<Decided>,
     /// Whole sentences for a person, the most important first.
     pub explanation: Vec<String>,
+    /// What all of that was judged by.
+    pub(crate) situation: Arc<Situation>,
 }
 
 impl Selection {
     /// Every candidate, the best first. `view` is the one that the selection was made from.
     pub fn ranked(&self, view: &ShardView) -> Vec<&Judged> {
         let mut ranked: Vec<&Judged> = self.candidates.iter().collect();
-        ranked.sort_by_cached_key(|judged| order(view, self.verdict, judged));
+        ranked.sort_unstable_by(|a, b| order(view, self.verdict, a).cmp(&order(view, self.verdict, b)));
         ranked
     }
 
-    /// Why a candidate stands where it does: whole sentences. `view` is the one that the selection was
-    /// made from.
-    pub fn reason(&self, _view: &ShardView, judged: &Judged) -> String {
-        judged.reason.clone()
+    /// Why a candidate stands where it does: whole sentences. For more than a few, see
+    /// [`Selection::reasons`]. `view` is the one that the selection was made from.
+    pub fn reason(&self, view: &ShardView, judged: &Judged) -> String {
+        self.reasons(view).of(judged)
+    }
+
+    /// The reasons, to be asked for. `view` is the one that the selection was made from.
+    pub fn reasons<'a>(&'a self, view: &'a ShardView) -> Reasons<'a> {
+        Reasons::new(view, self)
+    }
+
+    /// Until when copies are known to hold every write. `view` is the one that the selection was made
+    /// from.
+    pub fn data_as_of<'a>(&'a self, view: &'a ShardView) -> DataAsOf<'a> {
+        DataAsOf::on(&self.situation.chart, &view.timeline)
     }
 
     /// The branches that contend, undecided: what `accept-lineage` can choose from.
@@ -88,12 +101,11 @@ pub enum Standing {
 }
 
 /// One candidate with its standing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {
     /// An index into [`crate::ShardView::candidates`].
     pub candidate: usize,
     pub standing: Standing,
-    pub(crate) reason: String,
     /// What it lacks, where that is known.
     pub missing_bytes: Option<u64>,
     /// What it holds that the other lacks, where that is known.
@@ -144,7 +156,7 @@ pub enum Decided {
 }
 
 /// The least comes first.
-pub(crate) fn order(view: &ShardView, verdict: Verdict, judged: &Judged) -> impl Ord + use<> {
+pub(crate) fn order<'a>(view: &'a ShardView, verdict: Verdict, judged: &Judged) -> impl Ord + use<'a> {
     let rank = match judged.standing {
         Standing::Canonical => 0,
         Standing::Ahead => 1,
@@ -171,7 +183,7 @@ pub(crate) fn order(view: &ShardView, verdict: Verdict, judged: &Judged) -> impl
         Reverse(judged.excess_bytes),
         Reverse(candidate.verified),
         Reverse(candidate.received_at),
-        candidate.node.clone(),
+        &candidate.node,
         candidate.source,
     )
 }

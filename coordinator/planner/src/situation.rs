@@ -1,18 +1,19 @@
 //! What is known of all copies together, before they are judged one by one: which are open, which of
 //! them contend, who decided between branches, and what comes of it.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, ops::Deref, time::Duration};
 
-use urtext_types::{Lineage, NodeName, Position, Role, SiteName, Timestamp};
+use urtext_types::{Lineage, NodeName, ReplicationId, Role, SiteName};
 
 use crate::{
     branches::{Aside, forks, rivals},
-    chart::{Bearing, Bearings, Chart, Extents, Place},
+    chart::{Bearings, Chart, Extents, Place},
+    copies::Copies,
     data_as_of::DataAsOf,
     selection::{Decided, Fork, Verdict},
     suspect::{Shrunken, find_shrunken},
     view::{AcceptedLineage, Candidate, NodeSeen, OnFork, Policy, ShardView, Source},
-    wish::{Beyond, Until, Wish},
+    wish::{Until, Wish},
 };
 
 /// Observations of masters that lie this close together count as simultaneous: agents look every
@@ -21,26 +22,61 @@ const SIMULTANEOUS: Duration = Duration::from_secs(60);
 
 /// What is known before candidates are judged one by one.
 #[derive(Debug)]
-pub(crate) struct Situation<'a> {
-    pub(crate) view: &'a ShardView,
-    pub(crate) lineage: &'a Lineage,
+pub(crate) struct Situation {
     pub(crate) chart: Chart,
-    /// Where each candidate is.
-    pub(crate) places: Vec<Option<Place>>,
-    pub(crate) shrunken: Vec<Option<Shrunken>>,
+    pub(crate) copies: Copies,
+    /// Those that are suspect.
+    pub(crate) shrunken: HashMap<usize, Shrunken>,
     pub(crate) wish: Wish,
-    /// Why each candidate is beyond what was asked for, if it is.
-    pub(crate) beyond: Vec<Option<Beyond>>,
-    /// Eligible, and its branch set aside.
+    /// Which candidates are beyond what was asked for.
+    beyond: Vec<bool>,
+    /// Which are eligible, and their branch was set aside.
     pub(crate) aside: Vec<bool>,
-    /// Eligible, not set aside, and not beyond what was asked for.
+    /// Which are eligible, not set aside, and not beyond what was asked for.
     pub(crate) open: Vec<bool>,
     pub(crate) extents: Extents,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) decided: Option<Decided>,
     pub(crate) forks: Vec<Fork>,
     pub(crate) outcome: Outcome,
-    rank: Rank<'a>,
+    /// What the others are compared with: the canonical backup, or the suspect one in its place.
+    pub(crate) reference: Option<Reference>,
+    /// For each tip, the best of the open candidates there.
+    pub(crate) tips: HashMap<Place, usize>,
+    prefer_site: Option<SiteName>,
+}
+
+/// The candidate that the others are compared with.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    pub(crate) candidate: usize,
+    /// `None` if it has no position.
+    pub(crate) bearings: Option<Bearings>,
+}
+
+/// A situation beside the view that it was surveyed from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) view: &'a ShardView,
+    situation: &'a Situation,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(view: &'a ShardView, situation: &'a Situation) -> Self {
+        Self { view, situation }
+    }
+
+    pub(crate) fn candidate(&self, i: usize) -> &'a Candidate {
+        &self.view.candidates[i]
+    }
+}
+
+impl Deref for Case<'_> {
+    type Target = Situation;
+
+    fn deref(&self) -> &Situation {
+        self.situation
+    }
 }
 
 /// Copies whose writes no other open one is known to hold.
@@ -80,61 +116,65 @@ impl Outcome {
     }
 }
 
-impl<'a> Situation<'a> {
-    pub(crate) fn survey(view: &'a ShardView, policy: &'a Policy, wish: Wish, lineage: &'a Lineage) -> Self {
+impl Situation {
+    pub(crate) fn survey(view: &ShardView, policy: &Policy, wish: Wish, lineage: &Lineage) -> Self {
         let decision = latest_decision(view);
-        let histories = view.candidates.iter().filter_map(|c| c.position).map(|position| position.history);
-        let heads = view.heads.iter().map(|head| head.position.history);
-        let masters = view.nodes.iter().map(|seen| seen.observation.replication.history);
-        let named = decision.iter().flat_map(|&(_, d)| std::iter::once(d.history).chain(d.over.iter().copied()));
-        let wished = match wish.until {
-            Some(Until::Position(position)) => Some(position.history),
-            Some(Until::Time(_)) | None => None,
-        };
-        let chart = Chart::new(lineage, histories.chain(heads).chain(masters).chain(named).chain(wished));
-        let places: Vec<_> = view.candidates.iter().map(|c| c.position.and_then(|p| chart.place(p))).collect();
-        let shrunken = find_shrunken(view, policy, &chart, &places);
+        let (mut copies, of_copies) = Copies::of(view);
+        let of_copies = of_copies.iter().copied();
+        let chart = Chart::new(lineage, histories_besides(view, lineage, wish, decision).chain(of_copies.clone()));
+        copies.settle(&chart, &of_copies.map(|id| chart.number(id).expect("just charted")).collect::<Vec<_>>());
+        let Copies { places, eligible, .. } = &copies;
+        let shrunken = find_shrunken(view, policy, &chart, &copies);
 
-        let eligible: Vec<bool> = view.candidates.iter().map(Candidate::is_eligible).collect();
-        let beyond = find_beyond(view, lineage, wish, &chart, &places);
-        let wanted: Vec<bool> = eligible.iter().zip(&beyond).map(|(is, beyond)| *is && beyond.is_none()).collect();
-        let all = extents_of(&chart, &places, &wanted);
+        let beyond = find_beyond(view, wish, &chart, places);
+        let wanted = both(eligible, |i| !beyond[i]);
+        let all = extents_of(&chart, places, &wanted);
         let mut not_aside = eligible.clone();
         let mut decided = None;
-        let both = |a: &[bool], b: &[bool]| -> Vec<bool> { a.iter().zip(b).map(|(a, b)| *a && *b).collect() };
         if let Some((index, decision)) = decision {
             let aside = Aside::by_operator(&chart, decision);
             set_aside(
                 &mut not_aside,
-                &places,
+                places,
                 |place| aside.holds(place),
                 |i| view.candidates[i].received_at <= decision.at,
             );
-            decided = (both(&not_aside, &wanted) != wanted).then_some(Decided::Operator(index));
+            decided = (0..wanted.len()).any(|i| wanted[i] && !not_aside[i]).then_some(Decided::Operator(index));
         }
-        let mut open = both(&not_aside, &wanted);
-        let mut extents = extents_of(&chart, &places, &open);
-        let mut contenders = find_contenders(view, &places, &open, &extents);
+        let mut open = both(&not_aside, |i| wanted[i]);
+        let mut extents = extents_of(&chart, places, &open);
+        let mut contenders = find_contenders(view, &copies, &open, &extents);
         if contenders.len() > 1
             && policy.on_fork == OnFork::FollowMaster
-            && let Some((master, followed)) = follow_master(view, &chart, &places, &open, &extents)
+            && let Some((master, followed)) = follow_master(view, &chart, places, &open, &extents)
         {
-            not_aside = both(&not_aside, &followed);
-            open = both(&open, &followed);
+            not_aside = both(&not_aside, |i| followed[i]);
+            open = both(&open, |i| followed[i]);
             decided = Some(Decided::FollowMaster(master));
-            extents = extents_of(&chart, &places, &open);
-            contenders = find_contenders(view, &places, &open, &extents);
+            extents = extents_of(&chart, places, &open);
+            contenders = find_contenders(view, &copies, &open, &extents);
         }
         let chosen: Vec<Place> = extents.tips().collect();
         let forks = forks(&chart, &all, &chosen);
-        let rank = Rank { view, policy };
-        let outcome = decide(&rank, &places, &shrunken, &eligible, &not_aside, &open, &contenders);
-        let aside = eligible.iter().zip(&not_aside).map(|(eligible, not_aside)| *eligible && !not_aside).collect();
+        let rank = Rank { view, prefer_site: policy.prefer_site.as_ref() };
+        let outcome = decide(&rank, &copies, &shrunken, &not_aside, &open, &contenders);
+        let aside = both(eligible, |i| !not_aside[i]);
+        let reference = match outcome {
+            Outcome::Canonical(candidate) | Outcome::OnlySuspect(candidate) => {
+                let bearings = places[candidate].map(|place| Bearings::new(&chart, place));
+                Some(Reference { candidate, bearings })
+            }
+            Outcome::Forked
+            | Outcome::ClocksDisagree(_)
+            | Outcome::NoBackup
+            | Outcome::AllSetAside
+            | Outcome::AllBeyond => None,
+        };
+        let tips = best_at_tips(&rank, &copies, &shrunken, &open, &extents);
+        let prefer_site = policy.prefer_site.clone();
         Self {
-            view,
-            lineage,
             chart,
-            places,
+            copies,
             shrunken,
             wish,
             beyond,
@@ -145,33 +185,78 @@ impl<'a> Situation<'a> {
             decided,
             forks,
             outcome,
-            rank,
+            reference,
+            tips,
+            prefer_site,
         }
     }
 
-    pub(crate) fn candidate(&self, i: usize) -> &'a Candidate {
-        &self.view.candidates[i]
+    pub(crate) fn place(&self, i: usize) -> Option<Place> {
+        self.copies.places[i]
+    }
+
+    pub(crate) fn is_beyond(&self, i: usize) -> bool {
+        self.beyond[i]
     }
 
     /// Whether copies at `site` win ties.
     pub(crate) fn prefers(&self, site: &SiteName) -> bool {
-        self.rank.policy.prefer_site.as_ref() == Some(site)
+        self.prefer_site.as_ref() == Some(site)
     }
 
-    /// For every tip, the best of the open candidates there.
-    pub(crate) fn best_at_tips(&self) -> HashMap<Place, usize> {
-        let mut best: HashMap<Place, usize> = HashMap::new();
-        for i in (0..self.places.len()).filter(|&i| self.open[i]) {
-            let Some(tip) = self.places[i].filter(|place| self.extents.own_tip(place.history) == Some(*place)) else {
-                continue;
-            };
-            let at = best.entry(tip).or_insert(i);
-            if self.rank.of(i, &self.shrunken) > self.rank.of(*at, &self.shrunken) {
-                *at = i;
+    /// Whether no other open candidate is known to hold all that `i` holds.
+    pub(crate) fn contends(&self, i: usize) -> bool {
+        self.open[i]
+            && match self.place(i) {
+                Some(place) => self.extents.own_tip(place.history) == Some(place),
+                None => self.contenders.iter().any(|contender| match contender {
+                    Contender::Run(copies) => copies.last() == Some(&i),
+                    Contender::Tip(_) => false,
+                }),
             }
-        }
-        best
     }
+}
+
+/// The histories that are named by anything but candidates.
+fn histories_besides(
+    view: &ShardView,
+    lineage: &Lineage,
+    wish: Wish,
+    decision: Option<(usize, &AcceptedLineage)>,
+) -> impl Iterator<Item = ReplicationId> {
+    let known = lineage.edges().map(|edge| edge.child);
+    let heads = view.heads.iter().map(|head| head.position.history);
+    let ended = view.ended.iter().filter_map(|run| run.position).map(|position| position.history);
+    let masters = view.nodes.iter().map(|seen| seen.observation.replication.history);
+    let named = decision.into_iter().flat_map(|(_, d)| std::iter::once(d.history).chain(d.over.iter().copied()));
+    let wished = match wish.until {
+        Some(Until::Position(position)) => Some(position.history),
+        Some(Until::Time(_)) | None => None,
+    };
+    known.chain(heads).chain(ended).chain(masters).chain(named).chain(wished)
+}
+
+fn both(a: &[bool], b: impl Fn(usize) -> bool) -> Vec<bool> {
+    a.iter().enumerate().map(|(i, a)| *a && b(i)).collect()
+}
+
+/// For every tip, the best of the open candidates there.
+fn best_at_tips(
+    rank: &Rank<'_>,
+    copies: &Copies,
+    shrunken: &HashMap<usize, Shrunken>,
+    open: &[bool],
+    extents: &Extents,
+) -> HashMap<Place, usize> {
+    let mut best: HashMap<Place, usize> = HashMap::new();
+    for (i, place) in copies.places.iter().enumerate().filter(|&(i, _)| open[i]) {
+        let Some(tip) = place.filter(|place| extents.own_tip(place.history) == Some(*place)) else { continue };
+        let at = best.entry(tip).or_insert(i);
+        if *at != i && rank.of(i, shrunken) > rank.of(*at, shrunken) {
+            *at = i;
+        }
+    }
+    best
 }
 
 /// The latest decision and its index; of simultaneous ones the one about the greater history.
@@ -179,38 +264,19 @@ pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLinea
     view.accepted.iter().enumerate().max_by_key(|(_, decision)| (decision.at, decision.history, &decision.over))
 }
 
-/// Which candidates are beyond what was asked for, and why.
-fn find_beyond(
-    view: &ShardView,
-    lineage: &Lineage,
-    wish: Wish,
-    chart: &Chart,
-    places: &[Option<Place>],
-) -> Vec<Option<Beyond>> {
-    let Some(until) = wish.until else { return vec![None; places.len()] };
-    let each = view.candidates.iter().zip(places);
+/// Which candidates are beyond what was asked for, see [`Until`].
+fn find_beyond(view: &ShardView, wish: Wish, chart: &Chart, places: &[Option<Place>]) -> Vec<bool> {
+    let Some(until) = wish.until else { return vec![false; places.len()] };
     match until {
         Until::Position(position) => {
             let wished = Bearings::new(chart, chart.place(position).expect("the chart holds what was asked for"));
-            let bearing = |place: Place| match wished.of(place) {
-                Bearing::Equal | Bearing::Behind { .. } => None,
-                other => Some(Beyond::Bearing(other)),
-            };
-            each.map(|(_, place)| place.map_or(Some(Beyond::NoPosition), bearing)).collect()
+            places.iter().map(|place| place.is_none_or(|place| !wished.holds(place))).collect()
         }
         Until::Time(time) => {
-            let data_as_of = DataAsOf::new(lineage, &view.timeline);
-            let unseen = |at: Position, received: Timestamp| match data_as_of.reached(at) {
-                _ if received <= time => None,
-                Some(reached) if reached <= time => None,
-                Some(reached) => Some(Beyond::ReachedAt(reached.min(received))),
-                None => Some(Beyond::ReachedUnseen),
-            };
-            each.map(|(candidate, _)| match candidate.position {
-                Some(at) => unseen(at, candidate.received_at),
-                None => (candidate.received_at > time).then_some(Beyond::NoPosition),
-            })
-            .collect()
+            let reached = DataAsOf::on(chart, &view.timeline).reached_by(time);
+            let was_reached = |place: Place| reached[place.history].is_some_and(|reached| place.offset <= reached);
+            let each = view.candidates.iter().zip(places);
+            each.map(|(candidate, place)| candidate.received_at > time && !place.is_some_and(was_reached)).collect()
         }
     }
 }
@@ -233,10 +299,10 @@ fn set_aside(
     }
 }
 
-fn find_contenders(view: &ShardView, places: &[Option<Place>], open: &[bool], extents: &Extents) -> Vec<Contender> {
+fn find_contenders(view: &ShardView, copies: &Copies, open: &[bool], extents: &Extents) -> Vec<Contender> {
     let mut contenders: Vec<_> = extents.tips().map(Contender::Tip).collect();
     let any_placed = !contenders.is_empty();
-    let mut unplaced: Vec<usize> = (0..places.len()).filter(|&i| open[i] && places[i].is_none()).collect();
+    let mut unplaced: Vec<usize> = (0..open.len()).filter(|&i| open[i] && copies.places[i].is_none()).collect();
     let key = |i: usize| {
         let candidate = &view.candidates[i];
         // Nothing is known about a run without a name: such a copy stands alone.
@@ -247,7 +313,7 @@ fn find_contenders(view: &ShardView, places: &[Option<Place>], open: &[bool], ex
     for run in unplaced.chunk_by(|&a, &b| key(a) == key(b)) {
         // A replica that has not been in sync yet has no position either: beside copies that have
         // one, a living node without one is no branch, only something nobody can judge.
-        if !any_placed || run.iter().any(|&i| matches!(view.candidates[i].source, Source::Backup(_))) {
+        if !any_placed || run.iter().any(|&i| copies.is_backup[i]) {
             contenders.push(Contender::Run(run.to_vec()));
         }
     }
@@ -296,22 +362,21 @@ fn follow_master(
 
 fn decide(
     rank: &Rank<'_>,
-    places: &[Option<Place>],
-    shrunken: &[Option<Shrunken>],
-    eligible: &[bool],
+    copies: &Copies,
+    shrunken: &HashMap<usize, Shrunken>,
     not_aside: &[bool],
     open: &[bool],
     contenders: &[Contender],
 ) -> Outcome {
-    let is_backup = |i: usize| matches!(rank.view.candidates[i].source, Source::Backup(_));
-    let backups = || (0..places.len()).filter(|&i| is_backup(i));
-    if !backups().any(|i| eligible[i]) {
+    let Copies { places, is_backup, eligible } = copies;
+    let backups = |among: &[bool]| (0..places.len()).any(|i| is_backup[i] && among[i]);
+    if !backups(eligible) {
         return Outcome::NoBackup;
     }
-    if !backups().any(|i| not_aside[i]) {
+    if !backups(not_aside) {
         return Outcome::AllSetAside;
     }
-    if !backups().any(|i| open[i]) {
+    if !backups(open) {
         return Outcome::AllBeyond;
     }
     let [contender] = contenders else {
@@ -320,14 +385,15 @@ fn decide(
     let best = match contender {
         // Along one path, later histories have greater numbers: the greatest place is the furthest.
         Contender::Tip(_) => {
-            let furthest = backups().filter(|&i| open[i]).filter_map(|i| places[i]).max();
-            backups().filter(|&i| open[i] && places[i] == furthest).max_by_key(|&i| rank.of(i, shrunken))
+            let backups = || (0..places.len()).filter(|&i| is_backup[i] && open[i]);
+            let furthest = backups().filter_map(|i| places[i]).max();
+            backups().filter(|&i| places[i] == furthest).max_by_key(|&i| rank.of(i, shrunken))
         }
-        Contender::Run(copies) => {
+        Contender::Run(run) => {
             let received = |i: usize| rank.view.candidates[i].received_at;
-            let latest = copies.iter().copied().rfind(|&i| is_backup(i));
+            let latest = run.iter().copied().rfind(|&i| is_backup[i]);
             if let Some(latest) = latest
-                && copies.iter().any(|&i| is_backup(i) && received(i) > received(latest))
+                && run.iter().any(|&i| is_backup[i] && received(i) > received(latest))
             {
                 return Outcome::ClocksDisagree(latest);
             }
@@ -335,23 +401,23 @@ fn decide(
         }
     };
     let best = best.expect("an open backup is on the path of the only contender");
-    if shrunken[best].is_some() { Outcome::OnlySuspect(best) } else { Outcome::Canonical(best) }
+    if shrunken.contains_key(&best) { Outcome::OnlySuspect(best) } else { Outcome::Canonical(best) }
 }
 
 /// Breaks ties between copies that hold the same: the greater is the better one.
 #[derive(Debug)]
 struct Rank<'a> {
     view: &'a ShardView,
-    policy: &'a Policy,
+    prefer_site: Option<&'a SiteName>,
 }
 
 impl Rank<'_> {
-    fn of(&self, i: usize, shrunken: &[Option<Shrunken>]) -> impl Ord + use<> {
+    fn of(&self, i: usize, shrunken: &HashMap<usize, Shrunken>) -> impl Ord + use<> {
         let candidate = &self.view.candidates[i];
-        let is_near = self.policy.prefer_site.as_ref() == Some(&candidate.site);
+        let is_near = self.prefer_site == Some(&candidate.site);
         // A source that is a backup is better than a node, which `Source` orders the other way.
         (
-            shrunken[i].is_none(),
+            !shrunken.contains_key(&i),
             matches!(candidate.source, Source::Backup(_)),
             candidate.verified,
             is_near,

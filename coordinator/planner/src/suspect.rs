@@ -6,8 +6,11 @@
 //! vouched backup is not suspect, and those after it are compared with it instead of with the ones
 //! before. Backups that cannot be restored still count as evidence of how much there once was.
 
+use std::collections::HashMap;
+
 use crate::{
     chart::{Chart, Place},
+    copies::Copies,
     view::{Policy, ShardView, Source},
 };
 
@@ -19,31 +22,30 @@ pub(crate) struct Shrunken {
     pub(crate) from_keys: u64,
 }
 
-/// For each candidate, whether it is suspect. `places` are those of the candidates.
+/// Which candidates are suspect.
 pub(crate) fn find_shrunken(
     view: &ShardView,
     policy: &Policy,
     chart: &Chart,
-    places: &[Option<Place>],
-) -> Vec<Option<Shrunken>> {
-    let mut found = vec![None; places.len()];
-    let mut placed: Vec<(Place, usize)> = places.iter().enumerate().filter_map(|(i, p)| p.map(|p| (p, i))).collect();
-    // Parents before children, and each history from its beginning on: by the chart's numbering.
-    placed.sort_unstable();
-    let mut marks: Vec<Vec<(Place, Largest)>> = vec![Vec::new(); chart.len()];
-    for copies in placed.chunk_by(|a, b| a.0.history == b.0.history) {
-        let history = copies[0].0.history;
-        let mut largest = inherited(chart, &marks, history);
-        for equal in copies.chunk_by(|a, b| a.0 == b.0) {
-            let indices = equal.iter().map(|&(_, i)| i);
-            largest = judge(view, policy, indices, largest, &mut found);
-            if let Some(largest) = largest {
-                marks[history].push((equal[0].0, largest));
+    copies: &Copies,
+) -> HashMap<usize, Shrunken> {
+    let mut found = HashMap::new();
+    if may_be_any(view, policy, chart, copies) {
+        let mut marks: Vec<Vec<(Place, Largest)>> = vec![Vec::new(); chart.len()];
+        // Parents before children, and each history from its beginning on: by the chart's numbering.
+        for (history, copies) in copies.by_history(chart.len()).into_iter().enumerate() {
+            let mut largest = inherited(chart, &marks, history);
+            for equal in copies.chunk_by(|a, b| a.0 == b.0) {
+                let indices = equal.iter().map(|&(_, i)| i);
+                let before = largest.map(|largest| largest.candidate);
+                largest = judge(view, policy, indices, largest, &mut found);
+                let changed = largest.filter(|largest| Some(largest.candidate) != before || marks[history].is_empty());
+                marks[history].extend(changed.map(|largest| (equal[0].0, largest)));
             }
         }
     }
     // Copies without a position are ordered by time within one run of one server.
-    let mut unplaced: Vec<usize> = (0..places.len()).filter(|&i| places[i].is_none()).collect();
+    let mut unplaced: Vec<usize> = (0..copies.places.len()).filter(|&i| copies.places[i].is_none()).collect();
     let run = |i: usize| (&view.candidates[i].node, &view.candidates[i].run_id);
     let time = |i: usize| view.candidates[i].taken_at;
     unplaced.sort_unstable_by(|&a, &b| (run(a), time(a)).cmp(&(run(b), time(b))));
@@ -54,6 +56,31 @@ pub(crate) fn find_shrunken(
         }
     }
     found
+}
+
+/// Whether any placed copy is far smaller than the largest that could come before it. Where nothing
+/// shrank, which is nearly always, nothing needs to be put in order.
+fn may_be_any(view: &ShardView, policy: &Policy, chart: &Chart, copies: &Copies) -> bool {
+    let (mut largest, mut smallest) = (vec![0; chart.len()], vec![u64::MAX; chart.len()]);
+    for (i, place) in copies.places.iter().enumerate() {
+        let Some(Place { history, .. }) = *place else { continue };
+        let keys = view.candidates[i].keys;
+        smallest[history] = keys.min(smallest[history]);
+        if copies.is_backup[i] {
+            largest[history] = keys.max(largest[history]);
+        }
+    }
+    (0..chart.len()).any(|history| {
+        if let Some(up) = chart.up(history) {
+            largest[history] = largest[history].max(largest[up.history]);
+        }
+        is_far_smaller(policy, smallest[history], largest[history])
+    })
+}
+
+fn is_far_smaller(policy: &Policy, keys: u64, than: u64) -> bool {
+    let limit = u128::from(policy.shrink_below_percent);
+    than >= policy.shrink_from_keys && u128::from(keys) * 100 < u128::from(than) * limit
 }
 
 /// The largest backup so far on a path, or the last one that was vouched for.
@@ -82,19 +109,17 @@ fn judge(
     policy: &Policy,
     equal: impl Iterator<Item = usize> + Clone,
     before: Option<Largest>,
-    found: &mut [Option<Shrunken>],
+    found: &mut HashMap<usize, Shrunken>,
 ) -> Option<Largest> {
     let is_vouched = |i: usize| match view.candidates[i].source {
         Source::Backup(id) => view.vouched.contains(&id),
         Source::Node => false,
     };
     for i in equal.clone() {
-        let limit = u128::from(policy.shrink_below_percent);
-        found[i] = before
-            .filter(|largest| largest.keys >= policy.shrink_from_keys)
-            .filter(|largest| u128::from(view.candidates[i].keys) * 100 < u128::from(largest.keys) * limit)
-            .filter(|_| !is_vouched(i))
-            .map(|largest| Shrunken { from: largest.candidate, from_keys: largest.keys });
+        let than = before.filter(|largest| is_far_smaller(policy, view.candidates[i].keys, largest.keys));
+        if let Some(largest) = than.filter(|_| !is_vouched(i)) {
+            found.insert(i, Shrunken { from: largest.candidate, from_keys: largest.keys });
+        }
     }
     let backups = equal.filter(|&i| matches!(view.candidates[i].source, Source::Backup(_)));
     let rank = |i: usize| (view.candidates[i].keys, std::cmp::Reverse(view.candidates[i].source));

@@ -4,7 +4,12 @@ use std::fmt;
 
 use urtext_types::{Position, Timestamp};
 
-use crate::{chart::Bearing, wording};
+use crate::{
+    chart::{Bearing, Bearings},
+    data_as_of::DataAsOf,
+    situation::Case,
+    wording,
+};
 
 /// What is asked for. The default is the most complete copy there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +59,21 @@ pub(crate) enum Beyond {
 }
 
 impl Beyond {
+    /// Why candidate `i`, which is beyond `until`, is.
+    pub(crate) fn of(case: &Case<'_>, data_as_of: &DataAsOf<'_>, i: usize, until: Until) -> Self {
+        let Some(place) = case.place(i) else { return Self::NoPosition };
+        match until {
+            Until::Time(_) => {
+                let reached = data_as_of.reached_at(place).map(|at| at.min(case.candidate(i).received_at));
+                reached.map_or(Self::ReachedUnseen, Self::ReachedAt)
+            }
+            Until::Position(position) => match case.chart.place(position) {
+                Some(wished) => Self::Bearing(Bearings::new(&case.chart, wished).of(place)),
+                None => Self::Bearing(Bearing::Unrelated),
+            },
+        }
+    }
+
     /// A whole sentence.
     pub(crate) fn sentence(self, until: Until) -> String {
         match self {

@@ -87,7 +87,7 @@ impl AlarmKind {
 /// is not what they are.
 pub fn alarms(view: &ShardView, policy: &Policy, selection: &Selection) -> Vec<Alarm> {
     let ground = Ground::new(view, selection);
-    let now = Scene { view, policy, selection, data_as_of: DataAsOf::new(&view.lineage, &view.timeline), ground };
+    let now = Scene { view, policy, selection, data_as_of: selection.data_as_of(view), ground };
     let mut alarms = silent_divergences(&now);
     alarms.extend(forks(selection));
     alarms.extend(lineage::contradicted(view));
@@ -119,7 +119,7 @@ impl Scene<'_> {
     }
 
     fn bearings(&self, place: Place) -> Bearings {
-        Bearings::new(&self.ground.chart, place)
+        Bearings::new(self.ground.chart, place)
     }
 
     /// Whether what happened then is still news: recent, and nobody has decided since.
@@ -130,9 +130,9 @@ impl Scene<'_> {
 
 fn silent_divergences(now: &Scene<'_>) -> Vec<Alarm> {
     let mut at: BTreeMap<Place, Vec<(DataDigest, usize)>> = BTreeMap::new();
+    let places = &now.selection.situation.copies.places;
     for (i, candidate) in now.view.candidates.iter().enumerate() {
-        let place = candidate.position.and_then(|position| now.ground.place(position));
-        if let Some((place, digest)) = place.zip(candidate.content_digest) {
+        if let Some((place, digest)) = places[i].zip(candidate.content_digest) {
             at.entry(place).or_default().push((digest, i));
         }
     }

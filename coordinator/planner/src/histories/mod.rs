@@ -5,12 +5,13 @@
 
 mod bridge;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use urtext_types::{Contradiction, ForkEdge, Lineage, NodeName, NodeObservation, Position, ReplicationId, Timestamp};
 
 use crate::{
-    timeline::{ClockSkew, Sample, Timeline, Witness},
+    hasher::IdHasher,
+    timeline::{ClockSkew, Mark, Sample, Timeline, Witness},
     view::{AcceptedLineage, HeadSeen, RunSeen},
 };
 use bridge::same_run_bridge;
@@ -37,8 +38,8 @@ pub struct Learned {
     pub refused: Vec<ForkEdge>,
     pub findings: Vec<String>,
     pub head: Option<HeadSeen>,
-    /// What came into the timeline.
-    pub samples: Vec<Sample>,
+    /// Each replaces what is stored for its position.
+    pub marks: Vec<Mark>,
     /// The server was started anew: the last that was seen of it before.
     pub ended: Option<RunSeen>,
 }
@@ -142,6 +143,28 @@ impl ShardHistories {
         of_edges.chain(self.heads.keys().copied()).collect()
     }
 
+    /// Drops what the timeline keeps finer than it is worth at its age, see [`Timeline`]; returns the
+    /// positions of the marks that are gone, to be dropped where they are stored as well.
+    ///
+    /// `backups` are the positions of all backups that are known: their intervals do not widen. It does
+    /// not matter how often this is called; every ten minutes is enough.
+    pub fn thin(&mut self, now: Timestamp, backups: impl Iterator<Item = Position>) -> Vec<Position> {
+        let mut pins: HashMap<ReplicationId, Vec<_>, IdHasher> = HashMap::default();
+        let forks = self.lineage.edges().map(|edge| edge.parent);
+        for position in backups.chain(forks) {
+            // The same copy may be asked about by any of its names.
+            let own = self.lineage.normalize(position);
+            for at in [position, own] {
+                pins.entry(at.history).or_default().push(at.offset);
+            }
+        }
+        for pins in pins.values_mut() {
+            pins.sort_unstable();
+            pins.dedup();
+        }
+        self.timeline.thin(now, &pins)
+    }
+
     fn learn(&mut self, edge: ForkEdge, learned: &mut Learned) {
         match self.lineage.learn(edge) {
             Ok(true) => learned.edges.push(edge),
@@ -160,8 +183,7 @@ impl ShardHistories {
     }
 
     fn record(&mut self, sample: Sample, learned: &mut Learned) {
-        self.timeline.record(sample);
-        learned.samples.push(sample);
+        learned.marks.push(self.timeline.record(sample));
     }
 }
 

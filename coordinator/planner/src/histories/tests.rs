@@ -111,21 +111,17 @@ fn a_promotion_that_was_watched_bounds_when_the_history_began() {
     let now = master(at(2, 700), Some(at(1, 615)), 12);
     let mut histories = ShardHistories::default();
     let learned = histories.observe(&node(), Some(&before), &now, Timestamp::from_millis(12_000), ClockSkew::default());
-    let seen: Vec<_> = learned.samples.iter().map(|s| (s.position, s.at.as_millis(), s.witness)).collect();
-    assert_eq!(seen, [(at(2, 615), 10_000, Witness::Beginning), (at(2, 700), 12_000, Witness::Master)]);
-    let again = histories.observe(&node(), Some(&now), &now, Timestamp::from_millis(12_000), ClockSkew::default());
-    assert!(again.samples.iter().all(|sample| sample.witness == Witness::Master));
+    let second = |second: i64| Some(Timestamp::from_millis(second * 1000));
+    let times = |learned: &Learned| -> Vec<_> {
+        learned.marks.iter().map(|mark| (mark.position, mark.complete_up_to, mark.reached_by)).collect()
+    };
+    assert_eq!(times(&learned), [(at(2, 615), second(10), None), (at(2, 700), second(12), second(12))]);
     // Another run may have had the history for long.
     let mut another = before.clone();
     another.server.run_id = "another".to_owned();
-    let learned = ShardHistories::default().observe(
-        &node(),
-        Some(&another),
-        &now,
-        Timestamp::from_millis(0),
-        ClockSkew::default(),
-    );
-    assert!(learned.samples.iter().all(|sample| sample.witness == Witness::Master));
+    let mut histories = ShardHistories::default();
+    let learned = histories.observe(&node(), Some(&another), &now, Timestamp::from_millis(0), ClockSkew::default());
+    assert_eq!(times(&learned), [(at(2, 700), second(12), second(12))]);
 }
 
 #[test]
@@ -150,8 +146,9 @@ fn samples_are_corrected_by_the_skew_of_the_clock() {
     let seen = master(at(1, 500), None, 3605);
     let clock = ClockSkew { ahead_ms: 3_600_000, within: Duration::from_millis(20) };
     let learned = histories.observe(&node(), None, &seen, Timestamp::from_millis(5000), clock);
-    let times: Vec<_> = learned.samples.iter().map(|sample| (sample.at, sample.within)).collect();
-    assert_eq!(times, [(Timestamp::from_millis(5000), Duration::from_millis(20))]);
+    let times: Vec<_> = learned.marks.iter().map(|mark| (mark.complete_up_to, mark.reached_by)).collect();
+    let millis = |millis| Some(Timestamp::from_millis(millis));
+    assert_eq!(times, [(millis(4980), millis(5020))]);
 }
 
 #[test]
@@ -166,6 +163,7 @@ fn an_idle_master_does_not_pile_up_samples() {
             ClockSkew::default(),
         );
     }
-    let times: Vec<_> = histories.timeline.samples().map(|sample| sample.at.as_millis()).collect();
-    assert_eq!(times, [0, 99_000]);
+    let marks: Vec<_> = histories.timeline.marks().map(|mark| (mark.reached_by, mark.complete_up_to)).collect();
+    let second = |second: i64| Some(Timestamp::from_millis(second * 1000));
+    assert_eq!(marks, [(second(0), second(99))]);
 }

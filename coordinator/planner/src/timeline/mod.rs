@@ -3,13 +3,18 @@
 //! Time never orders copies. It is shown to people, and it bounds what `--as-of` may choose.
 
 mod clock;
+mod line;
+mod thinning;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use urtext_types::{Position, ReplicationId, Timestamp};
+use urtext_types::{Offset, Position, ReplicationId, Timestamp};
 
+use crate::hasher::IdHasher;
 pub use clock::ClockSkew;
+pub(crate) use line::{Line, Packed};
+pub(crate) use thinning::spacing;
 
 /// One look at an offset.
 ///
@@ -36,39 +41,38 @@ pub enum Witness {
     Beginning,
 }
 
-impl Witness {
-    /// Whether every write accepted before the look is at or below its offset.
-    pub fn proves_complete(self) -> bool {
-        matches!(self, Self::Master | Self::Beginning)
-    }
+/// What all looks at one offset of a history say together: what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    pub position: Position,
+    /// Every write of this history that was accepted before this is at or below the offset.
+    pub complete_up_to: Option<Timestamp>,
+    /// The offset had been reached by then.
+    pub reached_by: Option<Timestamp>,
+    /// The times are wider than the looks by so much at most, since clocks are not known better.
+    pub within: Duration,
+}
 
-    /// Whether the offset had been reached by the time of the look.
-    pub fn proves_reached(self) -> bool {
-        matches!(self, Self::Master | Self::Replica)
+impl From<Sample> for Mark {
+    fn from(sample: Sample) -> Self {
+        let proves_complete = matches!(sample.witness, Witness::Master | Witness::Beginning);
+        let proves_reached = matches!(sample.witness, Witness::Master | Witness::Replica);
+        Self {
+            position: sample.position,
+            complete_up_to: proves_complete.then(|| sample.at.minus(sample.within)),
+            reached_by: proves_reached.then(|| sample.at.plus(sample.within)),
+            within: sample.within,
+        }
     }
 }
 
-impl Sample {
-    /// The look was not earlier than this.
-    pub fn earliest(&self) -> Timestamp {
-        self.at.minus(self.within)
-    }
-
-    /// The look was not later than this.
-    pub fn latest(&self) -> Timestamp {
-        self.at.plus(self.within)
-    }
-}
-
-/// Samples younger than this stay as they came; older ones are thinned.
-pub const EXACT_SAMPLES_FOR: Duration = Duration::from_secs(3600);
-/// How far apart old samples are.
-pub const OLD_SAMPLES_EVERY: Duration = Duration::from_secs(60);
-
-/// All samples of one shard.
+/// All marks of one shard: one line of them for each history.
+///
+/// Kept as it grows: a mark is added, and an interval is asked for, in logarithmic time. It can be taken
+/// apart into [`Mark`]s and put together from them again.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
-    histories: BTreeMap<ReplicationId, Vec<Sample>>,
+    lines: HashMap<ReplicationId, Line, IdHasher>,
 }
 
 impl Timeline {
@@ -76,39 +80,83 @@ impl Timeline {
         Self::default()
     }
 
-    /// Takes in one sample.
-    pub fn record(&mut self, sample: Sample) {
-        let samples = self.histories.entry(sample.position.history).or_default();
-        // While nothing is written, the first and the last time say all.
-        if let [.., before, last] = samples.as_slice()
-            && [before, last].iter().all(|known| known.position == sample.position && known.witness == sample.witness)
-        {
-            samples.pop();
-        }
-        samples.push(sample);
-        // Thinning at each doubling costs little and bounds the memory.
-        if samples.len().is_power_of_two() && samples.len() >= 4096 {
-            let exact_from = sample.at.minus(EXACT_SAMPLES_FOR);
-            let every = OLD_SAMPLES_EVERY.as_millis() as i64;
-            let mut last_kept: Option<i64> = None;
-            samples.retain(|sample| {
-                let slot = sample.at.as_millis() / every;
-                let keep = sample.at >= exact_from || last_kept != Some(slot);
-                last_kept = Some(slot);
-                keep
-            });
-        }
+    /// Takes in one look. Returns what is now known of its offset: what replaces the mark stored for
+    /// that position.
+    pub fn record(&mut self, sample: Sample) -> Mark {
+        self.recall(sample.into())
     }
 
-    pub fn samples(&self) -> impl Iterator<Item = Sample> {
-        self.histories.values().flatten().copied()
+    /// Takes in what was stored. The order does not matter.
+    pub fn recall(&mut self, mark: Mark) -> Mark {
+        let line = self.lines.entry(mark.position.history).or_default();
+        line.put(mark)
+    }
+
+    /// Everything, by history in no order and then by offset.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.lines.iter().flat_map(|(&history, line)| {
+            line.marks().map(move |(offset, mark)| mark.at(Position::new(history, offset)))
+        })
+    }
+
+    /// How many marks there are.
+    pub fn len(&self) -> usize {
+        self.lines.values().map(Line::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        let lines: usize = self.lines.values().map(Line::memory).sum();
+        lines + self.lines.capacity() * (size_of::<(ReplicationId, Line)>() + 1)
+    }
+
+    pub(crate) fn histories(&self) -> impl Iterator<Item = ReplicationId> {
+        self.lines.keys().copied()
+    }
+
+    pub(crate) fn line(&self, history: ReplicationId) -> Option<&Line> {
+        self.lines.get(&history)
+    }
+
+    /// Drops what is older than it is fine; returns the positions of what was dropped, to be dropped
+    /// where it is stored as well. See [`spacing`](thinning::spacing).
+    ///
+    /// The marks around each of `pins` stay: the interval of a copy there does not widen. Dropping
+    /// twice is dropping once: it does not matter how often this is done.
+    pub(crate) fn thin(
+        &mut self,
+        now: Timestamp,
+        pins: &HashMap<ReplicationId, Vec<Offset>, IdHasher>,
+    ) -> Vec<Position> {
+        let mut dropped = Vec::new();
+        for (&history, line) in &mut self.lines {
+            let pins = pins.get(&history).map_or(&[][..], Vec::as_slice);
+            line.thin(now, pins, |offset| dropped.push(Position::new(history, offset)));
+        }
+        dropped
     }
 }
 
 impl FromIterator<Sample> for Timeline {
     fn from_iter<I: IntoIterator<Item = Sample>>(samples: I) -> Self {
         let mut timeline = Self::default();
-        samples.into_iter().for_each(|sample| timeline.record(sample));
+        for sample in samples {
+            timeline.record(sample);
+        }
+        timeline
+    }
+}
+
+impl FromIterator<Mark> for Timeline {
+    fn from_iter<I: IntoIterator<Item = Mark>>(marks: I) -> Self {
+        let mut timeline = Self::default();
+        for mark in marks {
+            timeline.recall(mark);
+        }
         timeline
     }
 }

@@ -6,10 +6,18 @@
 //!
 //! Never: sockets, files, threads, clocks in the model. Chance is in [`generate`] alone, so one seed is one story.
 
+pub mod campaign;
+pub mod generate;
 pub mod info;
+pub mod oracle;
+pub mod run;
 pub mod server;
+pub mod shrink;
 pub mod story;
+pub mod summary;
 pub mod truth;
+pub mod watch;
+pub mod words;
 pub mod world;
 
 pub use world::World;

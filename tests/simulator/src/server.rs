@@ -69,6 +69,8 @@ pub struct Server {
     pub is_cut: bool,
     /// Nothing arrives through its link although that is up.
     pub is_stalled: bool,
+    /// Since when it has had no replica, if it has none (`repl_no_slaves_since`).
+    pub alone_since: i64,
 }
 
 impl Server {

@@ -86,6 +86,8 @@ pub struct Shape {
     pub aof: bool,
     /// `repl-backlog-size`.
     pub backlog_bytes: u64,
+    /// `repl-backlog-ttl`.
+    pub backlog_ttl_ms: u32,
     /// Keys that the master holds before its first replica comes.
     pub keys: u32,
     pub follow_master: bool,
@@ -170,7 +172,7 @@ pub enum Event {
     Failover { to: Node },
     /// `FAILOVER`, then `FAILOVER ABORT`: the master goes on under a new id.
     AbortFailover { node: Node },
-    /// `repl-backlog-ttl` has passed without a replica.
+    /// The master goes without a replica until `repl-backlog-ttl` has passed: time passes with it.
     ExpireBacklog { node: Node },
     /// `BGSAVE` into the server's own file.
     Save { node: Node },

@@ -46,8 +46,8 @@ pub struct History {
     /// What it begins with, and the offset there.
     pub start: Point,
     pub offset: u64,
-    /// When it was born.
-    pub at: i64,
+    /// The end of what its master wrote under it.
+    pub end: Point,
 }
 
 #[derive(Debug)]
@@ -125,6 +125,7 @@ impl World {
                 has_aof: self.shape.aof,
                 is_cut: false,
                 is_stalled: false,
+                alone_since: self.now,
             });
         }
         self.settle();
@@ -136,7 +137,7 @@ impl World {
         bytes[..8].copy_from_slice(&mix(number).to_be_bytes());
         bytes[8..16].copy_from_slice(&mix(!number).to_be_bytes());
         let id = ReplicationId::from_bytes(bytes).expect("the mixture is never all zero");
-        self.histories.push(History { id, birth, start, offset, at: self.now });
+        self.histories.push(History { id, birth, start, offset, end: start });
         HistoryNumber(number as u32)
     }
 
@@ -146,6 +147,18 @@ impl World {
 
     pub fn history(&self, number: HistoryNumber) -> &History {
         &self.histories[number.0 as usize]
+    }
+
+    /// The history with this id.
+    pub fn number_of(&self, id: ReplicationId) -> Option<HistoryNumber> {
+        self.histories.iter().position(|history| history.id == id).map(|number| HistoryNumber(number as u32))
+    }
+
+    /// What a copy holds that is truly at `spot`.
+    pub fn data_at(&self, spot: Spot) -> Point {
+        let history = self.history(spot.history);
+        let total = (self.truth.total(history.start) + spot.offset).saturating_sub(history.offset);
+        self.truth.up_to(history.end, total)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
@@ -279,6 +292,7 @@ impl World {
     fn append(&mut self, node: Node, bytes: u64, change: Change) {
         let server = &mut self.servers[node.index()];
         server.data = self.truth.write(server.data, bytes, change, self.now);
+        self.histories[server.history.0 as usize].end = server.data;
         server.advance(bytes, self.shape.backlog_bytes);
     }
 
@@ -323,6 +337,7 @@ impl World {
 
     fn disconnect_replicas(&mut self, node: Node) {
         let now = self.now;
+        self.servers[node.index()].alone_since = now;
         for server in &mut self.servers {
             if server.upstream() == Some(node) {
                 server.lose_link(now);
@@ -338,6 +353,7 @@ impl World {
         }
         server.role = Role::Master;
         server.has_cached_master = false;
+        server.alone_since = self.now;
         self.shift_id(node);
         true
     }
@@ -356,12 +372,16 @@ impl World {
                 server.has_cached_master = true;
                 None
             }
-            Role::Replica { link: Link::Up, .. } => {
+            Role::Replica { of, link: Link::Up } => {
                 server.lose_link(now);
+                if let Some(of) = of {
+                    self.servers[of.index()].alone_since = now;
+                }
                 Some(now)
             }
             Role::Replica { link: Link::Down { since }, .. } => since,
         };
+        let server = &mut self.servers[node.index()];
         server.role = Role::Replica { of: master, link: Link::Down { since } };
         true
     }
@@ -391,6 +411,9 @@ impl World {
         if !server.is_master() || server.backlog.is_none() || self.replicas_of(node).next().is_some() {
             return false;
         }
+        // The servers' clocks go on for all of them.
+        let due = server.alone_since + i64::from(self.shape.backlog_ttl_ms);
+        self.now = self.now.max(due + 1);
         self.rename(node);
         self.servers[node.index()].backlog = None;
         true
@@ -412,6 +435,7 @@ impl World {
         let through_its_file = self.shape.version.syncs_through_its_file();
         let server = &mut self.servers[node.index()];
         server.select_sent = false;
+        server.alone_since = self.now;
         if through_its_file {
             server.save();
         }
@@ -468,6 +492,7 @@ impl World {
         server.select_sent = false;
         server.has_aof = self.shape.aof;
         server.is_stalled = false;
+        server.alone_since = self.now;
         server.role = match master {
             None => Role::Master,
             Some(_) => Role::Replica { of: master, link: Link::Down { since: None } },
@@ -484,6 +509,7 @@ impl World {
                 && !self.reaches(replica, of)
             {
                 self.servers[replica.index()].lose_link(now);
+                self.servers[of.index()].alone_since = now;
             }
         }
         // A replica serves others only when it is in sync itself: so from the masters down.

@@ -16,7 +16,9 @@ const D: Node = Node(3);
 fn tree(version: Version) -> World {
     let place = |master| Place { site: Site(0), master, skew_ms: 0, skew_error_ms: 0 };
     let nodes = vec![place(None), place(Some(A)), place(Some(B)), place(Some(A))];
-    World::new(Shape { version, aof: false, backlog_bytes: 1 << 20, keys: 10, follow_master: false, nodes }, 0)
+    let shape =
+        Shape { version, aof: false, backlog_bytes: 1 << 20, backlog_ttl_ms: 60_000, keys: 10, follow_master: false, nodes };
+    World::new(shape, 0)
 }
 
 fn play(world: &mut World, events: &[Event]) {

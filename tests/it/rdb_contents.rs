@@ -91,6 +91,9 @@ pub(crate) fn functions_of_file(file: &[u8]) -> BTreeSet<String> {
     functions
 }
 
+/// Fields and values, in their order.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 fn lines(value: Value) -> Vec<String> {
     match value {
         Value::String(bytes) => vec![format!("string {}", text(&bytes))],
@@ -209,7 +212,7 @@ impl Asking {
     }
 
     fn hash(&mut self, key: &[u8]) -> Vec<String> {
-        let pairs: Vec<(Vec<u8>, Vec<u8>)> = self.ask(cmd("HGETALL").arg(key));
+        let pairs: Pairs = self.ask(cmd("HGETALL").arg(key));
         let mut times = vec![-1; pairs.len()];
         if self.version.has_field_expiry() {
             let names: Vec<_> = pairs.iter().map(|(field, _)| field).collect();
@@ -221,7 +224,7 @@ impl Asking {
 
     fn stream(&mut self, key: &[u8]) -> Vec<String> {
         let mut stream = fields(self.ask(cmd("XINFO").arg("STREAM").arg(key).arg("FULL").arg("COUNT").arg(0)));
-        let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> = get(&mut stream, "entries");
+        let entries: Vec<(String, Pairs)> = get(&mut stream, "entries");
         let mut lines: Vec<_> = entries.iter().map(|(id, fields)| entry_line(stream_id(id), fields)).collect();
         lines.push(format!("length {}", get::<u64>(&mut stream, "length")));
         lines.push(format!("last id {}", get::<String>(&mut stream, "last-generated-id")));

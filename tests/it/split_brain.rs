@@ -1,5 +1,6 @@
 //! Two masters went on, each with writes that the other lacks. No rule can rank them: a person must.
 
+use quick_xml::{Reader, events::Event};
 use urtext_tests::{
     data::{Contents, load, load_strings},
     fleet::{Fleet, ORDERS, candidate},
@@ -54,6 +55,8 @@ fn a_split_brain_is_shown_and_nothing_is_guessed_until_a_person_decides() {
     assert_eq!(loser["standing"], "divergent");
     assert!(loser["excess_bytes"].as_u64() > Some(4_000), "{loser:#}");
 
+    check_pictures(&fleet, &common, &promoted, &in_nyc);
+
     // The decision outlives the coordinator.
     fleet.coordinator.kill9();
     fleet.coordinator.serve();
@@ -62,4 +65,42 @@ fn a_split_brain_is_shown_and_nothing_is_guessed_until_a_person_decides() {
     fleet.wait_for_node("fra-2", "its agent connected", |seen| seen["connected"] == true);
     fleet.restore_to("fra-2", &[]);
     expected.assert_same(&Contents::of(fleet.server("fra-2")));
+}
+
+/// The tree of histories in each of its forms, with the decision in it.
+#[track_caller]
+fn check_pictures(fleet: &Fleet, parent: &str, accepted: &str, canonical: &str) {
+    let picture = |form: &[&str]| fleet.coordinator.urtext(&[&["lineage", ORDERS], form].concat()).expect(0).stdout;
+    let text = picture(&[]);
+    let row = |starts: &str, holds: &str| text.lines().any(|line| line.starts_with(starts) && line.contains(holds));
+    assert!(row("★", canonical) && row("◆", "nyc-1 (nyc)"), "{text}");
+    assert!(row("┣", &format!("{}  promoted from {}", &accepted[..8], &parent[..8])), "{text}");
+    assert!(row("┠─╮", &format!("{}  went on beside it", &parent[..8])), "{text}");
+    assert!(row("accepted", &accepted[..8]) && text.contains("“the shops wrote to nyc”"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+
+    let svg = picture(&["--svg"]);
+    let mut names = Vec::new();
+    let mut reader = Reader::from_str(&svg);
+    loop {
+        match reader.read_event().unwrap_or_else(|error| panic!("no XML ({error}):\n{svg}")) {
+            Event::Start(tag) | Event::Empty(tag) => {
+                for attribute in tag.attributes() {
+                    let attribute = attribute.unwrap_or_else(|error| panic!("no XML ({error}):\n{svg}"));
+                    if attribute.key.as_ref() == b"data-history" {
+                        names.push(String::from_utf8_lossy(&attribute.value).into_owned());
+                    }
+                }
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    assert_eq!(names, [parent, accepted]);
+
+    let dot = picture(&["--dot"]);
+    assert!(dot.starts_with("digraph lineage {\n") && dot.trim_end().ends_with('}'), "{dot}");
+    for history in [parent, accepted] {
+        assert_eq!(dot.matches(&format!("tooltip=\"{history}\"")).count(), 1, "{dot}");
+    }
 }

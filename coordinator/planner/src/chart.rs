@@ -63,7 +63,8 @@ impl Chart {
 
     pub(crate) fn normalize(&self, mut place: Place) -> Place {
         while let Some((parent, fork, gapless)) = self.histories[place.history].edge {
-            if place.offset > fork || !gapless {
+            // Below the fork there is nothing that was not counted.
+            if place.offset > fork || place.offset == fork && !gapless {
                 break;
             }
             place.history = parent;

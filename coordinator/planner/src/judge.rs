@@ -112,7 +112,8 @@ fn beside(case: &Case<'_>, i: usize, place: Place, bearings: &Bearings) -> Stand
 /// Whether `i`, without a position, comes from the same run of the same server as the chosen one.
 pub(crate) fn is_of_the_run(case: &Case<'_>, i: usize, chosen: usize) -> bool {
     let (candidate, other) = (case.candidate(i), case.candidate(chosen));
-    candidate.node == other.node && candidate.run_id == other.run_id && case.open[i]
+    let is_one = candidate.node == other.node && candidate.run_id == other.run_id && !other.run_id.is_empty();
+    is_one && case.open[i]
 }
 
 /// No copy is chosen: `i` beside those that contend.

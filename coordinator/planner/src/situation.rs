@@ -352,7 +352,7 @@ fn follow_master(
             |_| true,
             |i| {
                 let candidate = &view.candidates[i];
-                candidate.node != master.node || candidate.run_id != master.observation.server.run_id
+                candidate.node != master.node || candidate.run_id != master.observation.uncounted_run()
             },
         ),
     }
@@ -368,7 +368,7 @@ fn decide(
     open: &[bool],
     contenders: &[Contender],
 ) -> Outcome {
-    let Copies { places, is_backup, eligible } = copies;
+    let Copies { places, is_backup, eligible, .. } = copies;
     let backups = |among: &[bool]| (0..places.len()).any(|i| is_backup[i] && among[i]);
     if !backups(eligible) {
         return Outcome::NoBackup;

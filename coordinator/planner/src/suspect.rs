@@ -30,7 +30,7 @@ pub(crate) fn find_shrunken(
     copies: &Copies,
 ) -> HashMap<usize, Shrunken> {
     let mut found = HashMap::new();
-    if may_be_any(view, policy, chart, copies) {
+    if may_be_any(policy, chart, copies) {
         let mut marks: Vec<Vec<(Place, Largest)>> = vec![Vec::new(); chart.len()];
         // Parents before children, and each history from its beginning on: by the chart's numbering.
         for (history, copies) in copies.by_history(chart.len()).into_iter().enumerate() {
@@ -46,6 +46,7 @@ pub(crate) fn find_shrunken(
     }
     // Copies without a position are ordered by time within one run of one server.
     let mut unplaced: Vec<usize> = (0..copies.places.len()).filter(|&i| copies.places[i].is_none()).collect();
+    unplaced.retain(|&i| !view.candidates[i].run_id.is_empty());
     let run = |i: usize| (&view.candidates[i].node, &view.candidates[i].run_id);
     let time = |i: usize| view.candidates[i].taken_at;
     unplaced.sort_unstable_by(|&a, &b| (run(a), time(a)).cmp(&(run(b), time(b))));
@@ -60,11 +61,11 @@ pub(crate) fn find_shrunken(
 
 /// Whether any placed copy is far smaller than the largest that could come before it. Where nothing
 /// shrank, which is nearly always, nothing needs to be put in order.
-fn may_be_any(view: &ShardView, policy: &Policy, chart: &Chart, copies: &Copies) -> bool {
+fn may_be_any(policy: &Policy, chart: &Chart, copies: &Copies) -> bool {
     let (mut largest, mut smallest) = (vec![0; chart.len()], vec![u64::MAX; chart.len()]);
     for (i, place) in copies.places.iter().enumerate() {
         let Some(Place { history, .. }) = *place else { continue };
-        let keys = view.candidates[i].keys;
+        let keys = copies.keys[i];
         smallest[history] = keys.min(smallest[history]);
         if copies.is_backup[i] {
             largest[history] = keys.max(largest[history]);

@@ -101,7 +101,8 @@ pub struct Candidate {
     /// Keys in all databases.
     pub keys: u64,
     pub bytes: ByteCount,
-    /// The server's `run_id`; empty if unknown.
+    /// Copies without a position are compared only if they have this in common, see
+    /// [`NodeObservation::uncounted_run`]. Empty: it stands alone.
     pub run_id: String,
     /// Of all data, where it was computed.
     pub content_digest: Option<DataDigest>,
@@ -128,7 +129,7 @@ impl Candidate {
             stale: None,
             keys: seen.observation.keys(),
             bytes: ByteCount::new(seen.observation.used_memory),
-            run_id: seen.observation.server.run_id.clone(),
+            run_id: seen.observation.uncounted_run(),
             content_digest: None,
         }
     }

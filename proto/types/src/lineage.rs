@@ -191,7 +191,9 @@ impl Lineage {
     /// The same writes, named by the history in which the last of them was made.
     pub fn normalize(&self, mut position: Position) -> Position {
         while let Some(edge) = self.edges.get(&position.history) {
-            if position.offset > edge.parent.offset || !edge.evidence.is_gapless() {
+            let (offset, fork) = (position.offset, edge.parent.offset);
+            // Below the fork there is nothing that was not counted.
+            if offset > fork || offset == fork && !edge.evidence.is_gapless() {
                 break;
             }
             position.history = edge.parent.history;

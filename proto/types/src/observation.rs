@@ -33,6 +33,19 @@ impl NodeObservation {
         self.replication.position()
     }
 
+    /// What copies without a position must have in common, if the later one is to hold what the earlier one
+    /// holds: one run of one master that has no backlog, under one id. The id changes whenever such a
+    /// master becomes anything else, and comes back from that with other data perhaps. Empty for all
+    /// others: a replica that has not been in sync yet holds whatever it held before.
+    pub fn uncounted_run(&self) -> String {
+        let counts_nothing = self.replication.role.is_master() && !self.replication.backlog_active;
+        if counts_nothing && !self.server.run_id.is_empty() {
+            format!("{}/{}", self.server.run_id, self.replication.history)
+        } else {
+            String::new()
+        }
+    }
+
     /// The fork that the node reports: `master_replid2`, `second_repl_offset`.
     ///
     /// A replica that was started from its file and never linked up has no backlog

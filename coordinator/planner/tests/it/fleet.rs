@@ -248,7 +248,11 @@ fn backup(words: &Words) -> Candidate {
         stale: words.after("stale").map(str::to_owned),
         keys: words.after("keys").map_or(1000, |keys| keys.parse().expect("a number")),
         bytes: ByteCount::new(100_000),
-        run_id: words.after("run").unwrap_or_default().to_owned(),
+        run_id: match (words.after("run"), position(words.at(4))) {
+            // As a master without a backlog shows it, see `live`.
+            (Some(run), None) => format!("{run}/{}", history("f")),
+            (run, _) => run.unwrap_or_default().to_owned(),
+        },
         content_digest: words.after("digest").map(|n| DataDigest::current([n.parse().expect("a small number"); 32])),
     }
 }

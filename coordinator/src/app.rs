@@ -8,17 +8,19 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use urtext_identity::CertificateAuthority;
-use urtext_planner::Sample;
+use urtext_planner::{Mark, RunSeen};
 use urtext_repository::{BackupKey, Repository};
 
 use crate::{
     Fault,
+    alarms::Alarms,
     catalog::Catalog,
     clock::Clock,
     directory::Directory,
     fleet::Fleet,
     histories::Histories,
     objects::{OBJECTS_AT_ONCE, PutGate},
+    records::RecordClock,
     restoring::Plans,
     settings::Settings,
     shard::ShardKey,
@@ -39,6 +41,7 @@ pub struct App {
     pub catalog: Catalog,
     pub fleet: Fleet,
     pub histories: Histories,
+    pub alarms: Alarms,
     pub tasks: Tasks,
     pub plans: Plans,
     pub puts: PutGate,
@@ -46,6 +49,11 @@ pub struct App {
     pub gets: Arc<Semaphore>,
     /// Backups that cannot be read now, each with the reason.
     pub unreadable: Mutex<BTreeMap<BackupKey, String>>,
+    /// Records that could not be read when they were last tried, each with the reason.
+    pub unreadable_records: Mutex<Vec<String>>,
+    pub record_clock: RecordClock,
+    /// Held while the index is made again.
+    pub rebuilding: tokio::sync::Mutex<()>,
     /// What was measured since it was last made durable.
     pub unsaved: Mutex<Unsaved>,
     /// Everything that runs beside the requests; waited for at the end.
@@ -58,7 +66,8 @@ pub struct App {
 #[derive(Debug, Default)]
 pub struct Unsaved {
     pub heads: BTreeMap<(ShardKey, urtext_types::ReplicationId), urtext_planner::HeadSeen>,
-    pub samples: Vec<(ShardKey, Sample)>,
+    pub marks: Vec<(ShardKey, Mark)>,
+    pub ended: Vec<(ShardKey, RunSeen)>,
 }
 
 /// What an [`App`] is made from.
@@ -85,6 +94,7 @@ impl App {
         for last in catalog.observations().await.map_err(failed("start"))? {
             fleet.recall(last);
         }
+        let alarms = Alarms::recall(catalog.alarms().await.map_err(failed("start"))?);
         let open = catalog.open_tasks().await.map_err(failed("start"))?;
         let app = Self {
             directory,
@@ -95,11 +105,15 @@ impl App {
             catalog,
             fleet,
             histories: Histories::recall(&known),
+            alarms,
             tasks: Tasks::recall(open.into_iter().map(|stored| Task::new(stored, None)).collect()),
             plans: Plans::default(),
             puts: PutGate::default(),
             gets: Arc::new(Semaphore::new(OBJECTS_AT_ONCE)),
             unreadable: Mutex::default(),
+            unreadable_records: Mutex::default(),
+            record_clock: RecordClock::default(),
+            rebuilding: tokio::sync::Mutex::default(),
             unsaved: Mutex::default(),
             background: TaskTracker::new(),
             stop: CancellationToken::new(),

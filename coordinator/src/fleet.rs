@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use urtext_identity::{AgentIdentity, CertificateSerial};
+use urtext_planner::ClockSkew;
 use urtext_proto::pb;
 use urtext_types::{DeploymentName, ErrorKind, NodeObservation, Timestamp};
 
@@ -24,9 +25,6 @@ use crate::{
 
 /// An agent that says nothing for so long is taken for gone: it sends an observation every second.
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
-
-/// A clock that is further off is reported: times of different hosts can then not be put side by side.
-pub const SKEW_WORTH_REPORTING: u64 = 1000;
 
 /// Messages that wait for an agent that does not read. Tasks and pings are few; an agent that lets so
 /// many pile up is gone, and its session is ended.
@@ -53,8 +51,8 @@ pub struct Session {
     /// Ends the session from our side.
     pub stop: CancellationToken,
     pub last_message_at: Timestamp,
-    /// The agent's clock minus ours, milliseconds.
-    pub clock_skew_ms: Option<i64>,
+    /// How the agent's clock stands to ours, once that was measured.
+    pub clock: Option<ClockSkew>,
 }
 
 /// The newest look at a server.
@@ -182,11 +180,11 @@ impl Fleet {
         }
     }
 
-    pub fn set_skew(&self, key: &NodeKey, session: u64, skew_ms: i64) {
+    pub fn set_clock(&self, key: &NodeKey, session: u64, clock: ClockSkew) {
         if let Some(node) = self.lock().nodes.get_mut(key)
             && let Some(open) = node.session.as_mut().filter(|open| open.id == session)
         {
-            open.clock_skew_ms = Some(skew_ms);
+            open.clock = Some(clock);
         }
     }
 
@@ -289,7 +287,7 @@ mod tests {
             outbox: mpsc::channel(1).0,
             stop: CancellationToken::new(),
             last_message_at: now,
-            clock_skew_ms: None,
+            clock: None,
         }
     }
 

@@ -14,13 +14,15 @@ use urtext_types::{Chain, ErrorKind, Interval, UserName};
 
 use crate::{
     Fault,
+    advice::{AsOf, as_of},
     app::App,
     capture::Started,
-    catalog::BackupEntry,
+    catalog::{BackupEntry, EVENTS_PAGE, Wanted},
     restoring::Plan,
-    rpc::summary,
+    rpc::{self, summary},
     shard::ShardKey,
     tasks::{Outcome, Task},
+    verdict::Ask,
 };
 
 type Events<T> = mpsc::Sender<Result<T, Status>>;
@@ -55,11 +57,45 @@ pub async fn snapshot(app: Arc<App>, started: Started, detach: bool, events: Eve
     let last = match committed(&task, outcome) {
         Ok(entry) => {
             let data_as_of = data_as_of(&app, &entry).await;
-            Ok(pb::SnapshotEvent { event: Some(Event::Committed(summary(&entry, data_as_of))) })
+            Ok(pb::SnapshotEvent { event: Some(Event::Committed(summary(&entry, &data_as_of))) })
         }
         Err(fault) => Err(fault.into()),
     };
     let _ = events.send(last).await;
+}
+
+/// Tells the events that are wanted, oldest first, and, if asked to, those that come.
+pub async fn events(app: Arc<App>, mut wanted: Wanted, follow: bool, events: Events<pb::Event>) {
+    let mut told = app.alarms.watch();
+    loop {
+        // Before they are read, so that one which comes meanwhile is not missed.
+        told.mark_unchanged();
+        let page = match app.catalog.events(&wanted).await {
+            Ok(page) => page,
+            Err(error) => {
+                let _ = events.send(Err(Fault::while_doing("read the events")(error).into())).await;
+                return;
+            }
+        };
+        let is_last = (page.len() as u64) < u64::from(EVENTS_PAGE);
+        for event in page {
+            wanted.after = event.sequence;
+            if events.send(Ok(rpc::event(event))).await.is_err() {
+                return;
+            }
+        }
+        if !is_last {
+            continue;
+        }
+        if !follow {
+            return;
+        }
+        tokio::select! {
+            changed = told.changed() => if changed.is_err() { return },
+            () = events.closed() => return,
+            () = app.stop.cancelled() => return,
+        }
+    }
 }
 
 /// Carries out a plan, and tells how it goes.
@@ -100,7 +136,7 @@ async fn carry_out(
         let outcome = followed(app, &task, events, progress).await?;
         let entry = committed(&task, outcome).map_err(Fault::while_doing(attempt()))?;
         let data_as_of = data_as_of(app, &entry).await;
-        tell(events, event(Event::SafetyBackup(summary(&entry, data_as_of)))).await;
+        tell(events, event(Event::SafetyBackup(summary(&entry, &data_as_of)))).await;
         app.check_plan(target)?;
     }
     let task = app.give_restore(plan, target, sealed_identity, by.as_str()).await?;
@@ -173,11 +209,11 @@ fn committed(task: &Task, outcome: Outcome) -> Result<BackupEntry, Fault> {
     }
 }
 
-async fn data_as_of(app: &App, entry: &BackupEntry) -> Interval {
+async fn data_as_of(app: &App, entry: &BackupEntry) -> AsOf {
     let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
-    match app.judge_known(&shard, None).await {
-        Ok(judgement) => judgement.data_as_of(entry.position),
+    match app.judge_known(&shard, &Ask::default()).await {
+        Ok(judgement) => as_of(&judgement.times(), entry.position, judgement.view.now),
         // Only for show.
-        Err(_) => Interval { from: None, to: None },
+        Err(_) => AsOf { interval: Interval { from: None, to: None }, reason: None },
     }
 }

@@ -5,34 +5,35 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 use urtext_identity::AgentIdentity;
-use urtext_repository::{Record, RecordBody};
-use urtext_types::{Chain, ForkEdge, NodeObservation, RecordId};
+use urtext_planner::{ClockSkew, Learned};
+use urtext_types::{Chain, NodeObservation, Timestamp};
 
 use crate::{
-    Fault,
-    app::App,
+    alarms::is_other_story,
+    app::{App, Unsaved},
     catalog::{CatalogError, KnownEdge},
-    clock::entropy,
-    histories::{EXACT_SAMPLES_FOR, Learned, OLD_SAMPLES_EVERY},
     shard::{NodeKey, ShardKey},
 };
 
 /// A crash loses at most so much of what was observed.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
-/// How often old samples are thinned out.
+/// How often old marks are thinned out.
 const THIN_EVERY: Duration = Duration::from_secs(600);
 
 impl App {
-    /// One look at one server, from its agent.
-    pub async fn observed(&self, agent: &AgentIdentity, observation: NodeObservation, skew_ms: i64) {
+    /// One look at one server, from its agent. `clock` is how the agent's clock stands, once that was measured.
+    pub async fn observed(&self, agent: &AgentIdentity, observation: NodeObservation, clock: Option<ClockSkew>) {
         let (key, shard, now) = (NodeKey::of(agent), ShardKey::of(agent), self.clock.now());
         let other = self.fleet.same_run(&key, &observation.server.run_id);
         let before = self.fleet.observed(&key, observation.clone(), now);
         let before = before.map(|seen| seen.observation);
-        let mut learned = self
-            .histories
-            .with(&shard, |known| known.observe(&agent.node, before.as_ref(), &observation, now, skew_ms));
+        if is_other_story(before.as_ref(), &observation) {
+            self.alarms.look_at(&shard);
+        }
+        let clock = clock.unwrap_or_else(|| on_arrival(&observation, now));
+        let mut learned =
+            self.histories.with(&shard, |known| known.observe(&agent.node, before.as_ref(), &observation, now, clock));
         if let Some(other) = other {
             let (one, two) = if other.node < agent.node { (&other, agent) } else { (agent, &other) };
             let sentence = format!(
@@ -48,13 +49,14 @@ impl App {
 
     /// Makes durable what was learned. What does not succeed is said in the log and stays in memory.
     pub async fn keep(&self, shard: &ShardKey, learned: Learned) {
-        let Learned { edges, findings, head, sample } = learned;
+        let Learned { edges, refused, findings, head, marks, ended } = learned;
         {
             let mut unsaved = self.unsaved.lock().expect("nothing panics while it holds what is unsaved");
             if let Some(head) = head {
                 unsaved.heads.insert((shard.clone(), head.position.history), head);
             }
-            unsaved.samples.extend(sample.map(|sample| (shard.clone(), sample)));
+            unsaved.ended.extend(ended.map(|run| (shard.clone(), run)));
+            unsaved.marks.extend(marks.into_iter().map(|mark| (shard.clone(), mark)));
         }
         for sentence in findings {
             warn!(%shard, finding = %sentence, "something does not fit");
@@ -62,8 +64,11 @@ impl App {
                 warn!(%shard, error = %Chain(&error), "could not keep a finding");
             }
         }
-        for edge in edges {
+        for edge in &edges {
             info!(%shard, child = %edge.child, parent = %edge.parent, evidence = ?edge.evidence, "learned a fork");
+        }
+        // What was refused is kept as well: without it, nobody would doubt what it contradicts.
+        for edge in edges.into_iter().chain(refused) {
             if let Err(error) = self.catalog.put_edge(shard, KnownEdge { edge, recorded: false }).await {
                 warn!(%shard, error = %Chain(&error), "could not keep a fork in the catalog");
             }
@@ -77,9 +82,8 @@ impl App {
             self.save().await;
             if thinned.elapsed() >= THIN_EVERY {
                 thinned = tokio::time::Instant::now();
-                let before = self.clock.now().minus(EXACT_SAMPLES_FOR);
-                if let Err(error) = self.catalog.thin_samples(before, OLD_SAMPLES_EVERY).await {
-                    warn!(error = %Chain(&error), "could not thin out old samples");
+                if let Err(error) = self.thin_marks().await {
+                    warn!(error = %Chain(&error), "could not thin out old marks");
                 }
             }
         }
@@ -103,14 +107,16 @@ impl App {
         {
             warn!(error = %Chain(&error), "could not save observations; the next ones will tell the same");
         }
-        let heads: Vec<_> = unsaved.heads.into_iter().map(|((shard, _), head)| (shard, head)).collect();
-        if heads.is_empty() && unsaved.samples.is_empty() {
+        let heads: Vec<_> = unsaved.heads.iter().map(|((shard, _), head)| (shard.clone(), head.clone())).collect();
+        let Unsaved { marks, ended, .. } = unsaved;
+        if heads.is_empty() && marks.is_empty() && ended.is_empty() {
             return Ok(());
         }
-        let saved = self.catalog.put_progress(&heads, &unsaved.samples).await;
+        let saved = self.catalog.put_progress(&heads, &marks, &ended).await;
         if saved.is_err() {
-            // Nobody tells of a head again that does not move.
+            // Nobody tells of a head again that does not move, or of a run that has ended.
             let mut unsaved = self.unsaved.lock().expect("nothing panics while it holds what is unsaved");
+            unsaved.ended.extend(ended);
             for (shard, head) in heads {
                 unsaved.heads.entry((shard, head.position.history)).or_insert(head);
             }
@@ -118,44 +124,25 @@ impl App {
         saved
     }
 
-    /// Writes the records of edges that have none yet.
-    async fn record_edges(&self) -> Result<(), Fault> {
-        let unrecorded = self.catalog.unrecorded_edges().await.map_err(Fault::while_doing("look for new forks"))?;
-        for (shard, edge) in unrecorded {
-            self.record_edge(&shard, edge).await?;
+    /// The catalog drops the marks that memory drops: after a restart the same is known.
+    async fn thin_marks(&self) -> Result<(), CatalogError> {
+        for shard in self.shards(None) {
+            let backups = self.catalog.backups(Some(&shard.deployment)).await?;
+            let positions =
+                backups.iter().filter(|entry| entry.shard == shard.shard).filter_map(|entry| entry.position);
+            let gone = self.histories.with(&shard, |known| known.thin(self.clock.now(), positions));
+            self.catalog.drop_marks(&shard, &gone).await?;
         }
         Ok(())
     }
+}
 
-    async fn record_edge(&self, shard: &ShardKey, edge: ForkEdge) -> Result<(), Fault> {
-        let body = RecordBody::LineageEdge { shard: shard.shard.clone(), edge };
-        self.put_record(shard, "coordinator", None, body).await?;
-        self.catalog
-            .put_edge(shard, KnownEdge { edge, recorded: true })
-            .await
-            .map_err(Fault::while_doing("keep a fork"))
-    }
+/// An observation that was made before the session, or on its way, is not older than this when it arrives.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 
-    /// Keeps a record in the repository.
-    pub async fn put_record(
-        &self,
-        shard: &ShardKey,
-        who: &str,
-        reason: Option<String>,
-        body: RecordBody,
-    ) -> Result<RecordId, Fault> {
-        let now = self.clock.now();
-        let id = RecordId::new(now, entropy());
-        let record = Record {
-            format_version: urtext_repository::FORMAT_VERSION,
-            id,
-            deployment: shard.deployment.clone(),
-            who: who.to_owned(),
-            at: now,
-            reason,
-            body,
-        };
-        self.repository.put_record(&record).await.map_err(Fault::while_doing("keep a record in the repository"))?;
-        Ok(id)
-    }
+/// Until an agent's clock has been compared with ours, its observations are from when they arrive, or from a
+/// little before.
+fn on_arrival(observation: &NodeObservation, now: Timestamp) -> ClockSkew {
+    let ahead_ms = observation.observed_at.as_millis().saturating_sub(now.as_millis());
+    ClockSkew { ahead_ms, within: ARRIVES_WITHIN }
 }

@@ -1,18 +1,22 @@
 //! The coordinator: sessions, tasks, catalog, gRPC services and the command line `urtext`.
 //!
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
-//! [`fleet`], [`histories`], [`learn`], [`reconcile`]); what it does ([`enrol`], [`sessions`], [`tasks`],
-//! [`capture`], [`objects`], [`verdict`], [`restoring`], [`following`]); how it is asked (`rpc`,
-//! [`serve`], [`cli`]).
+//! [`fleet`], [`histories`], [`learn`], [`reconcile`], [`records`], [`rebuild`]); what it does
+//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
+//! [`following`]);
+//! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! It never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It does
 //! not hold the key that opens backups: that is the operator's.
 
+pub mod advice;
+pub mod alarms;
 pub mod app;
 pub mod capture;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod directory;
 pub mod enrol;
 mod fault;
@@ -20,9 +24,12 @@ pub mod fleet;
 pub mod following;
 pub mod histories;
 pub mod init;
+pub mod inspect;
 pub mod learn;
 pub mod objects;
+pub mod rebuild;
 pub mod reconcile;
+pub mod records;
 pub mod restoring;
 mod rpc;
 pub mod serve;

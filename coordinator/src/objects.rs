@@ -20,7 +20,7 @@ use crate::{
     Fault,
     app::App,
     catalog::BackupEntry,
-    shard::NodeKey,
+    shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
 };
 
@@ -155,14 +155,15 @@ impl App {
         let outcome =
             self.repository.store().put_new(&key.manifest(), bytes).await.map_err(Fault::while_doing(refused()))?;
         // From here on the backup is committed, whatever becomes of the rest.
-        let skew_ms = self.fleet.node(&NodeKey::of(agent)).and_then(|node| node.session?.clock_skew_ms);
+        let clock = self.fleet.node(&NodeKey::of(agent)).and_then(|node| node.session?.clock);
         let entry = match known {
             Some(entry) => entry,
-            None => self.index(&manifest, self.clock.now(), skew_ms).await?,
+            None => self.index(&manifest, self.clock.now(), clock).await?,
         };
         if let Some(task) = self.tasks.capture(agent, key) {
             self.end_task(&task, Outcome::Committed(Box::new(entry))).await;
         }
+        self.alarms.look_at(&ShardKey::of(agent));
         info!(backup = %key.id, %agent, position = ?manifest.position, "committed a backup");
         Ok(outcome)
     }

@@ -1,5 +1,8 @@
 //! `urtext restore`: a plan that can be read before anything happens, then its execution, exactly.
 
+mod choose;
+mod words;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard},
@@ -8,13 +11,12 @@ use std::{
 
 use tracing::info;
 use urtext_identity::AgentIdentity;
-use urtext_planner::Verdict;
+use urtext_planner::{Learned, MayHoldMore, Wish};
 use urtext_proto::{RpcError, pb};
 use urtext_rdb::{RdbHeader, ServerVersion, loadable_by};
 use urtext_repository::{BackupReader, Manifest, RecordBody};
 use urtext_types::{
-    BackupId, Engine, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position, Role,
-    Timestamp,
+    BackupId, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position, Timestamp,
 };
 
 use crate::{
@@ -26,14 +28,48 @@ use crate::{
     fleet::Node,
     shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
-    verdict::Judgement,
+    verdict::HistoryPrefix,
 };
+use choose::Chosen;
+use words::{steps, target_warnings};
 
 /// A person reads a plan and says yes; after this long the world is another one.
 const PLAN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// Plans that wait for somebody to say yes.
 const PLANS_REMEMBERED: usize = 100;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    pub shard: ShardKey,
+    pub choice: Choice,
+    /// `None` for plain files.
+    pub to_node: Option<NodeName>,
+    pub overwrite: bool,
+    /// Why it is right to go on although something may hold more and cannot be asked.
+    pub accept_loss: Option<String>,
+    /// Only the plan is wanted.
+    pub dry_run: bool,
+    pub by: String,
+}
+
+/// Which copy.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// The most complete one, not beyond a point if one is wished.
+    Canonical(Wish),
+    /// The most complete one of this branch, whatever was accepted.
+    Branch(HistoryPrefix, Wish),
+    Named(BackupId),
+}
+
+/// A loss that a person accepted.
+#[derive(Debug, Clone)]
+pub struct AcceptedLoss {
+    pub reason: String,
+    pub may_hold_more: Vec<MayHoldMore>,
+}
 
 /// A restore as it will be done.
 #[derive(Debug, Clone)]
@@ -46,8 +82,11 @@ pub struct Plan {
     pub expected: BTreeMap<u32, Keyspace>,
     /// `None` for plain files, which the operator's own machine writes.
     pub target: Option<Target>,
+    /// What was chosen and why.
+    pub chosen: Vec<String>,
     pub steps: Vec<String>,
     pub warnings: Vec<String>,
+    pub accepted_loss: Option<AcceptedLoss>,
 }
 
 /// The server that is restored to.
@@ -96,21 +135,13 @@ impl Plans {
 
 impl App {
     /// Resolves what to restore, checks every guard, and remembers the plan. Changes nothing.
-    pub async fn plan_restore(
-        &self,
-        shard: &ShardKey,
-        backup: Option<BackupId>,
-        to_node: Option<&NodeName>,
-        overwrite: bool,
-    ) -> Result<Plan, Fault> {
-        let target = to_node.map(|name| self.target_node(shard, name)).transpose()?;
+    pub async fn plan_restore(&self, request: RestoreRequest) -> Result<Plan, Fault> {
+        let RestoreRequest { shard, choice, to_node, overwrite, accept_loss, dry_run, by } = request;
+        let target = to_node.as_ref().map(|name| self.target_node(&shard, name)).transpose()?;
         let prefer_site = target.as_ref().map(|node| node.identity.site.clone());
-        let judgement = self.judge(shard, prefer_site).await?;
         let mut warnings = Vec::new();
-        let entry = match backup {
-            Some(id) => named_backup(&judgement, id, &mut warnings)?,
-            None => canonical_backup(&judgement)?,
-        };
+        let chosen = self.choose_backup(&shard, choice, prefer_site, accept_loss, &mut warnings).await?;
+        let Chosen { entry, why, accepted_loss } = chosen;
         let reader = self.open_backup(&entry).await?;
         let now = self.clock.now();
         let target = match &target {
@@ -120,18 +151,34 @@ impl App {
         if let Some(stale) = &entry.stale {
             warnings.push(format!("the backup was known to be old when it was taken: {stale}"));
         }
+        // The plan for files is all that the coordinator hears of such a restore.
+        if let (Some(loss), None, false) = (&accepted_loss, &target, dry_run) {
+            self.record_loss(&shard, loss, &format!("backup {} to files", entry.id), &by).await?;
+        }
         let plan = Plan {
             id: hex::encode(entropy::<16>()),
             made_at: now,
-            shard: shard.clone(),
+            shard,
             expected: reader.manifest().contents.databases.clone(),
+            chosen: why,
             steps: steps(&entry, target.as_ref()),
             backup: entry,
             target,
             warnings,
+            accepted_loss,
         };
         self.plans.add(plan.clone(), now);
         Ok(plan)
+    }
+
+    async fn record_loss(&self, shard: &ShardKey, loss: &AcceptedLoss, what: &str, by: &str) -> Result<(), Fault> {
+        let without: Vec<&str> = loss.may_hold_more.iter().map(|more| more.sentence.as_str()).collect();
+        let body = RecordBody::Audit {
+            action: "accepted a loss".to_owned(),
+            subject: format!("{what}, without asking what may hold more: {}", without.join(" ")),
+        };
+        self.put_record(shard, by, Some(loss.reason.clone()), body).await?;
+        Ok(())
     }
 
     fn target_node(&self, shard: &ShardKey, name: &NodeName) -> Result<Node, Fault> {
@@ -226,6 +273,10 @@ impl App {
         by: &str,
     ) -> Result<Task, Fault> {
         let BackupEntry { deployment, shard, id, .. } = &plan.backup;
+        if let Some(loss) = &plan.accepted_loss {
+            let what = format!("backup {id} to node {}", target.agent.node);
+            self.record_loss(&plan.shard, loss, &what, by).await?;
+        }
         let action = if target.keys > 0 { "restore over data" } else { "restore" };
         let body = RecordBody::Audit {
             action: action.to_owned(),
@@ -248,13 +299,39 @@ impl App {
         self.give(&target.agent, work, pb::task::Work::Restore(message)).await
     }
 
-    /// A restore is done: the target's new history is a child of what was restored.
+    /// A restore is done: the target's new history is a child of what was restored, if that is what was to
+    /// be restored.
     pub async fn restored(&self, task: &Task, done: pb::RestoreDone) -> Result<Outcome, Fault> {
         let TaskWork::Restore { backup, by, .. } = &task.stored.work else {
             return Ok(Outcome::Failed(wrong_result(task)));
         };
         let restored = done.restored.clone().map(Position::try_from).transpose()?;
         let shard = ShardKey::of(&task.stored.agent);
+        let node = &task.stored.agent.node;
+        let entry = self.catalog.backup(*backup).await.map_err(Fault::while_doing("look up what was restored"))?;
+        let planned = entry.and_then(|entry| entry.position);
+        let name = |at: Option<Position>| at.map_or("no known position".to_owned(), |at| at.to_string());
+        // An exact edge is believed for ever: it is not made from a report that does not fit.
+        if restored != planned {
+            let sentence = format!(
+                "after the restore of backup {backup} the agent of node {node} reports {}, and the backup is at {}: \
+                 nothing is recorded about the history under which {node} goes on",
+                name(restored),
+                name(planned)
+            );
+            let mut learned = Learned::default();
+            if self.histories.with(&shard, |known| known.find(sentence.clone())) {
+                learned.findings.push(sentence.clone());
+            }
+            self.keep(&shard, learned).await;
+            let body = RecordBody::Audit {
+                action: "restored something else".to_owned(),
+                subject: format!("backup {backup} to node {node}, at {}, planned at {}", name(restored), name(planned)),
+            };
+            self.put_record(&shard, by, None, body).await?;
+            let hint = format!("look at what {node} holds before clients come back");
+            return Ok(Outcome::Failed(RpcError::new(ErrorKind::Integrity, sentence, Some(hint))));
+        }
         if let Some(parent) = restored
             && !done.new_history.is_empty()
         {
@@ -265,57 +342,12 @@ impl App {
                 self.keep(&shard, learned).await;
             }
         }
-        let at = restored.map_or("no known position".to_owned(), |at| at.to_string());
         let body = RecordBody::Audit {
             action: "restored".to_owned(),
-            subject: format!("backup {backup} to node {}, at {at}", task.stored.agent.node),
+            subject: format!("backup {backup} to node {node}, at {}", name(restored)),
         };
         self.put_record(&shard, by, None, body).await?;
         Ok(Outcome::Restored(Box::new(done)))
-    }
-}
-
-fn named_backup(judgement: &Judgement, id: BackupId, warnings: &mut Vec<String>) -> Result<BackupEntry, Fault> {
-    let shard = &judgement.shard;
-    let Some(entry) = judgement.backups.iter().find(|entry| entry.id == id) else {
-        return Err(Fault::new(ErrorKind::NotFound, format!("{shard} has no backup {id}"))
-            .with_hint(format!("`urtext backups {}` lists them", shard.deployment)));
-    };
-    if let Some(reason) = &entry.damaged {
-        return Err(Fault::new(ErrorKind::Integrity, format!("backup {id} cannot be restored: {reason}"))
-            .with_hint(format!("`urtext canonical {}` names one that can", shard.deployment)));
-    }
-    if judgement.canonical().map(|canonical| canonical.id) != Some(id) {
-        let judged = judgement.selection.candidates.iter();
-        let reason = judged
-            .filter(|judged| judgement.entry_of(judged.candidate).is_some_and(|entry| entry.id == id))
-            .map(|judged| judged.reason.clone())
-            .next();
-        warnings.push(format!("this is not the canonical backup. {}", reason.unwrap_or_default()).trim().to_owned());
-    }
-    Ok(entry.clone())
-}
-
-fn canonical_backup(judgement: &Judgement) -> Result<BackupEntry, Fault> {
-    if let Some(entry) = judgement.canonical() {
-        return Ok(entry.clone());
-    }
-    let deployment = &judgement.shard.deployment;
-    let explanation = judgement.selection.explanation.join(" ");
-    match judgement.selection.verdict {
-        Verdict::Ambiguous => Err(Fault::new(
-            ErrorKind::Ambiguous,
-            format!("which backup of {} is the right one is not decided. {explanation}", judgement.shard),
-        )
-        .with_hint(format!(
-            "`urtext canonical {deployment}` shows the branches; `urtext accept-lineage {deployment} HISTORY --reason …` \
-             decides, or --backup names one"
-        ))),
-        Verdict::Canonical | Verdict::None => Err(Fault::new(
-            ErrorKind::NotFound,
-            format!("{} has no backup that could be restored. {explanation}", judgement.shard),
-        )
-        .with_hint(format!("`urtext backups {deployment}` lists what there is"))),
     }
 }
 
@@ -332,58 +364,4 @@ fn check_loadable(manifest: &Manifest, target: &NodeObservation) -> Result<(), F
             None => fault,
         }
     })
-}
-
-fn target_warnings(name: &NodeName, target: &NodeObservation, origin_run: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    match &target.replication.role {
-        Role::Master { replicas } if !replicas.is_empty() => warnings.push(format!(
-            "{name} has {} replicas: they lose their data as well and follow the restored one",
-            replicas.len()
-        )),
-        Role::Master { .. } => {}
-        Role::Replica { master, .. } => warnings.push(format!(
-            "{name} is a replica of {master}: it becomes a master of its own; whatever manages the replication \
-             (Sentinel, a controller) may turn it back"
-        )),
-    }
-    if target.server.cluster_enabled {
-        warnings.push(format!("{name} runs in cluster mode: only this shard is restored"));
-    }
-    if target.persistence.aof_enabled {
-        warnings.push(format!("{name} writes an append-only file, which is rewritten after the restore"));
-    }
-    if target.server.run_id == origin_run && !origin_run.is_empty() {
-        warnings.push(format!("{name} is the very server that the backup was taken from, still running"));
-    }
-    warnings
-}
-
-fn steps(backup: &BackupEntry, target: Option<&Target>) -> Vec<String> {
-    let what = format!("backup {} of node {} (site {})", backup.id, backup.node, backup.site);
-    let position = backup.position.map_or(String::new(), |at| format!(", at {}:{}", at.history.short(), at.offset));
-    let engine = match backup.engine {
-        Engine::Redis => "Redis",
-        Engine::Valkey => "Valkey",
-    };
-    let size = urtext_types::ByteCount::new(backup.rdb_bytes);
-    let Some(Target { agent, keys, .. }) = target else {
-        return vec![
-            format!("Fetch {what}{position}, {size}, and verify its signature and every hash."),
-            "Decrypt it here and write dump.rdb.".to_owned(),
-            format!("Parse it completely: {} keys as written by {engine} {}.", backup.keys, backup.server_version),
-        ];
-    };
-    let mut steps = Vec::new();
-    if *keys > 0 {
-        steps.push(format!("Take a safety backup of {} as it is now ({keys} keys).", agent.node));
-    }
-    steps.push(format!("Fetch {what}{position}, and verify every hash on the host of {}.", agent.node));
-    steps.push(format!(
-        "Replace the data set of {} by replication: {} keys, {size}, as written by {engine} {}.",
-        agent.node, backup.keys, backup.server_version
-    ));
-    steps.push(format!("Promote {}, so that it goes on under a history of its own.", agent.node));
-    steps.push("Compare the keys of every database and the position with the backup's.".to_owned());
-    steps
 }

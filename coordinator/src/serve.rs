@@ -65,6 +65,7 @@ pub async fn serve(
 
     app.background.spawn(Arc::clone(&app).keep_saving());
     app.background.spawn(Arc::clone(&app).keep_reconciling());
+    app.background.spawn(Arc::clone(&app).keep_watching());
     app.background.spawn(keep_certificate(Arc::clone(&app), tls.clone(), credentials));
     info!(%address, "serving");
     ready(address);

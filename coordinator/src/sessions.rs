@@ -6,6 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 use urtext_identity::{AgentIdentity, PeerCertificate};
+use urtext_planner::ClockSkew;
 use urtext_proto::{RpcError, model, pb};
 use urtext_types::{Chain, ErrorKind, NodeObservation, TaskId};
 
@@ -21,6 +22,10 @@ use crate::{
 
 /// How often clocks are compared, and a dead connection would be noticed.
 const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// An observation tells how a server was some moment before its time: so long may a healthy server take to
+/// answer INFO.
+const ANSWER_LIMIT: Duration = Duration::from_millis(100);
 
 /// An agent says hello at once.
 pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -69,7 +74,7 @@ impl OpenSession {
             outbox,
             stop: app.stop.child_token(),
             last_message_at: now,
-            clock_skew_ms: None,
+            clock: None,
         };
         app.fleet.open(&agent, session.clone(), now)?;
         if let Err(error) = app.catalog.set_recipient(&session.serial, &session.recipient).await {
@@ -159,8 +164,7 @@ impl OpenSession {
         match message.message {
             Some(Message::Observation(observation)) => {
                 let observation = NodeObservation::try_from(observation)?;
-                let skew_ms = self.session.clock_skew_ms.unwrap_or(0);
-                self.app.observed(&self.agent, observation, skew_ms).await;
+                self.app.observed(&self.agent, observation, self.session.clock).await;
             }
             Some(Message::ObservationFailed(pb::ObservationFailed { at_ms: _, failure })) => {
                 let failure = failure.ok_or_else(|| model::InvalidField::missing("observation_failed.failure"))?;
@@ -187,10 +191,14 @@ impl OpenSession {
         if pong.sequence != sequence {
             return;
         }
-        let half = i64::try_from(sent.elapsed().as_millis() / 2).unwrap_or(0);
-        let skew = pong.agent_clock_ms.saturating_sub(sent_ms.saturating_add(half));
-        self.session.clock_skew_ms = Some(skew);
-        self.app.fleet.set_skew(key, self.session.id, skew);
+        let half = sent.elapsed() / 2;
+        let half_ms = i64::try_from(half.as_millis()).unwrap_or(0);
+        let ahead_ms = pong.agent_clock_ms.saturating_sub(sent_ms.saturating_add(half_ms));
+        // Whole milliseconds, as the catalog keeps it.
+        let within = Duration::from_millis(half_ms.unsigned_abs() + 1) + ANSWER_LIMIT;
+        let clock = ClockSkew { ahead_ms, within };
+        self.session.clock = Some(clock);
+        self.app.fleet.set_clock(key, self.session.id, clock);
     }
 
     fn own_task(&self, id: TaskId) -> Option<Task> {

@@ -2,30 +2,45 @@
 
 use urtext_identity::AgentIdentity;
 use urtext_planner::{
-    AcceptedLineage, Candidate, NodeSeen, Policy, Selection, ShardView, Source, Verified, select, set_aside_by,
+    AcceptedLineage, Candidate, NodeSeen, Policy, Selection, ShardView, Source, Verified, Wish, select, set_aside_by,
 };
+use urtext_rdb::{ServerVersion, loadable_by};
 use urtext_repository::RecordBody;
 use urtext_types::{
-    ByteCount, DeploymentName, ErrorKind, Interval, RecordId, Relation, ReplicationId, ShardName, SiteName, Timestamp,
+    ByteCount, DeploymentName, Engine, ErrorKind, RecordId, Relation, ReplicationId, ShardName, SiteName, Timestamp,
 };
 
 use crate::{
     Fault,
     app::App,
-    catalog::{BackupEntry, Decision},
+    catalog::{BackupEntry, Decision, Vouch},
     fleet::Node,
     settings::OnFork,
     shard::ShardKey,
 };
+
+/// What is asked about a shard, beyond "which is the most complete copy".
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Breaks ties between equal copies.
+    pub prefer_site: Option<SiteName>,
+    pub wish: Wish,
+    /// The server that must be able to load the answer.
+    pub target: Option<ServerVersion>,
+    /// Decide as if this history had been accepted.
+    pub lineage: Option<ReplicationId>,
+}
 
 /// A shard as it is known now, with the verdict about it.
 #[derive(Debug)]
 pub struct Judgement {
     pub shard: ShardKey,
     pub view: ShardView,
+    pub policy: Policy,
     pub selection: Selection,
-    /// The shard's backups, newest first.
+    /// The shard's backups, newest first: the first candidates of the view, in the same order.
     pub backups: Vec<BackupEntry>,
+    pub vouches: Vec<Vouch>,
 }
 
 impl Judgement {
@@ -40,19 +55,9 @@ impl Judgement {
         self.selection.canonical.and_then(|candidate| self.entry_of(candidate))
     }
 
-    /// Until when a copy at `position` is known to hold every write.
-    pub fn data_as_of(&self, position: Option<urtext_types::Position>) -> Interval {
-        let nothing = Interval { from: None, to: None };
-        let data_as_of = urtext_planner::DataAsOf::new(&self.view.lineage, &self.view.samples);
-        let Interval { from, to } = position.map_or(nothing, |position| data_as_of.of(position));
-        // A restored server that is idle goes on holding what the others have long left behind: what
-        // somebody else was seen to hold beyond it bounds how new the data can be.
-        Interval { from: from.map(|from| to.map_or(from, |to| from.min(to))), to }
-    }
-
     /// How much time of writes the loss of every server would cost now.
     pub fn data_loss_window(&self) -> Option<std::time::Duration> {
-        let from = self.data_as_of(self.canonical()?.position).from?;
+        let from = self.times().of(self.canonical()?.position?).from?;
         Some(self.view.now.since(from))
     }
 
@@ -130,20 +135,34 @@ impl App {
     }
 
     /// Looks at the repository, then decides.
-    pub async fn judge(&self, shard: &ShardKey, prefer_site: Option<SiteName>) -> Result<Judgement, Fault> {
+    pub async fn judge(&self, shard: &ShardKey, ask: &Ask) -> Result<Judgement, Fault> {
         self.reconcile(Some(&shard.deployment)).await?;
-        self.judge_known(shard, prefer_site).await
+        self.judge_known(shard, ask).await
     }
 
     /// Decides by what the catalog knows.
-    pub async fn judge_known(&self, shard: &ShardKey, prefer_site: Option<SiteName>) -> Result<Judgement, Fault> {
+    pub async fn judge_known(&self, shard: &ShardKey, ask: &Ask) -> Result<Judgement, Fault> {
         let mut backups =
             self.catalog.backups(Some(&shard.deployment)).await.map_err(Fault::while_doing("list the backups"))?;
         backups.retain(|entry| entry.shard == shard.shard);
+        let vouches = self.catalog.vouches(shard).await.map_err(Fault::while_doing("read what operators vouch for"))?;
         let now = self.clock.now();
-        let view = self.view(shard, &backups, now);
-        let selection = select(&view, &self.planner_policy(&shard.deployment, prefer_site));
-        Ok(Judgement { shard: shard.clone(), view, selection, backups })
+        let mut view = self.view(shard, &backups, now);
+        view.vouched = vouches.iter().map(|vouch| vouch.backup).collect();
+        if let Some(target) = ask.target {
+            for (candidate, entry) in view.candidates.iter_mut().zip(&backups) {
+                let refusal = loadable_by(entry.header(), [], target).err();
+                candidate.ineligible = candidate.ineligible.take().or(refusal.map(|refusal| refusal.to_string()));
+            }
+        }
+        if let Some(history) = ask.lineage {
+            let over = set_aside_by(&view, history).map_err(Fault::while_doing("look at one branch"))?;
+            let (by, reason) = ("This request".to_owned(), "restored beside the accepted one".to_owned());
+            view.accepted.push(AcceptedLineage { history, over, at: now, by, reason });
+        }
+        let policy = self.planner_policy(&shard.deployment, ask.prefer_site.clone());
+        let selection = select(&view, &policy, &ask.wish);
+        Ok(Judgement { shard: shard.clone(), view, policy, selection, backups, vouches })
     }
 
     fn view(&self, shard: &ShardKey, backups: &[BackupEntry], now: Timestamp) -> ShardView {
@@ -155,7 +174,9 @@ impl App {
             deployment: shard.deployment.clone(),
             shard: shard.shard.clone(),
             heads: known.heads(),
-            samples: known.samples(),
+            ended: known.ended(),
+            timeline: known.timeline,
+            repositories: Vec::new(),
             lineage: known.lineage,
             contradictions: known.contradictions,
             accepted: known.decisions,
@@ -163,6 +184,25 @@ impl App {
             nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
             vouched: std::collections::BTreeSet::new(),
             now,
+        }
+    }
+
+    /// The history that a person means.
+    pub fn resolve_history(&self, judgement: &Judgement, prefix: &HistoryPrefix) -> Result<ReplicationId, Fault> {
+        let shard = &judgement.shard;
+        let on_copies = judgement.view.candidates.iter().filter_map(|copy| Some(copy.position?.history));
+        let mut matching: Vec<ReplicationId> =
+            self.histories.of(shard).known().into_iter().chain(on_copies).filter(|id| prefix.fits(id)).collect();
+        matching.sort_unstable();
+        matching.dedup();
+        match matching[..] {
+            [only] => Ok(only),
+            [] => Err(Fault::new(ErrorKind::NotFound, format!("no history of {shard} begins with {prefix}"))
+                .with_hint(format!("`urtext lineage {}` shows them", shard.deployment))),
+            _ => {
+                let message = format!("{} histories of {shard} begin with {prefix}", matching.len());
+                Err(Fault::new(ErrorKind::Usage, message).with_hint("give more digits"))
+            }
         }
     }
 
@@ -178,31 +218,14 @@ impl App {
             return Err(Fault::new(ErrorKind::Usage, "a decision needs a reason")
                 .with_hint("say why with --reason: it is kept with the decision for ever"));
         }
-        let judgement = self.judge(shard, None).await?;
-        let on_copies = judgement.view.candidates.iter().filter_map(|copy| Some(copy.position?.history));
-        let mut matching: Vec<ReplicationId> =
-            self.histories.of(shard).known().into_iter().chain(on_copies).filter(|id| history.fits(id)).collect();
-        matching.sort_unstable();
-        matching.dedup();
-        let history = match matching[..] {
-            [only] => only,
-            [] => {
-                return Err(Fault::new(ErrorKind::NotFound, format!("no history of {shard} begins with {history}"))
-                    .with_hint(format!("`urtext lineage {}` shows them", shard.deployment)));
-            }
-            _ => {
-                return Err(Fault::new(
-                    ErrorKind::Usage,
-                    format!("{} histories of {shard} begin with {history}", matching.len()),
-                )
-                .with_hint("give more digits"));
-            }
-        };
+        let judgement = self.judge(shard, &Ask::default()).await?;
+        let history = self.resolve_history(&judgement, history)?;
         let over = set_aside_by(&judgement.view, history).map_err(Fault::while_doing("accept a lineage"))?;
         let body = RecordBody::AcceptedLineage { shard: shard.shard.clone(), history, over: over.clone() };
         let record = self.put_record(shard, &by, Some(reason.clone()), body).await?;
         let accepted = AcceptedLineage { history, over, at: record.timestamp(), by, reason };
         self.histories.with(shard, |known| known.decisions.push(accepted.clone()));
+        self.alarms.look_at(shard);
         self.catalog
             .put_decision(shard, &Decision { record, accepted })
             .await
@@ -220,11 +243,13 @@ fn candidate(entry: &BackupEntry) -> Candidate {
         taken_at: entry.taken_at,
         received_at: entry.received_at,
         verified: Verified::Never,
-        ineligible: entry.damaged.clone(),
+        ineligible: entry.trouble(),
+        out_of_reach: None,
         stale: entry.stale.as_ref().map(|how| format!("captured while {how}")),
         keys: entry.keys,
         bytes: ByteCount::new(entry.rdb_bytes),
         run_id: entry.run_id.clone(),
+        content_digest: entry.content_digest,
     }
 }
 
@@ -237,7 +262,35 @@ pub fn seen(node: &Node, now: Timestamp) -> Option<NodeSeen> {
         observation: seen.observation.clone(),
         received_at: seen.received_at,
         reachable: node.fresh(now).is_some(),
+        clock: node.live_session(now).and_then(|session| session.clock),
     })
+}
+
+impl App {
+    /// The server that is meant by `text`: a node of the deployment, or a version like `valkey-8.1`.
+    pub fn server_version(&self, deployment: &DeploymentName, text: &str) -> Result<ServerVersion, Fault> {
+        let nodes = self.fleet.nodes(Some(deployment));
+        if let Some(node) = nodes.iter().find(|node| node.identity.node.as_str() == text) {
+            let seen = node.seen.as_ref().map(|seen| &seen.observation.server);
+            return seen.and_then(|server| ServerVersion::parse(server.engine, &server.version)).ok_or_else(|| {
+                Fault::new(ErrorKind::Unavailable, format!("the version of the server of node {text} is not known"))
+                    .with_hint("name the version itself, like valkey-8.1")
+            });
+        }
+        let version = text.split_once('-').and_then(|(engine, version)| {
+            let engine = match engine {
+                "redis" => Engine::Redis,
+                "valkey" => Engine::Valkey,
+                _ => return None,
+            };
+            ServerVersion::parse(engine, version)
+        });
+        version.ok_or_else(|| {
+            let names: Vec<String> = nodes.iter().map(|node| node.identity.node.to_string()).collect();
+            Fault::new(ErrorKind::Usage, format!("{text:?} is neither a node of {deployment} nor a version"))
+                .with_hint(format!("write redis-7.0 or valkey-8.1, or name one of these nodes: {}", names.join(", ")))
+        })
+    }
 }
 
 /// The leading bytes of a replication id, as a person types them.

@@ -39,7 +39,7 @@ async fn app(wrap: impl FnOnce(DirectoryStore, Catalog) -> Arc<dyn Store>) -> (t
     let settings = Settings::load(&directory.settings()).expect("its settings");
     let authority = CertificateAuthority::load(&directory.authority()).expect("its authority");
     let catalog = Catalog::open(&directory.catalog()).await.expect("its catalog");
-    let store = DirectoryStore::open(&settings.repository).expect("its repository");
+    let store = DirectoryStore::open(settings.repository.directory().expect("a directory")).expect("its repository");
     let repository = Repository::open(wrap(store, catalog.clone())).await.expect("its repository");
     let clock = Clock::new(now);
     let app = App::start(Parts { directory, settings, clock, authority, repository, catalog }).await.expect("started");
@@ -76,6 +76,7 @@ fn entry(agent: &AgentIdentity) -> BackupEntry {
         run_id: "run".to_owned(),
         stale: None,
         damaged: None,
+        unreadable: None,
         content_digest: None,
         recipients: Vec::new(),
     }

@@ -1,6 +1,8 @@
 //! The index of committed backups.
 
 use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
+use urtext_rdb::RdbHeader;
 use urtext_repository::{BackupKey, CaptureMethod};
 use urtext_types::{BackupId, DataDigest, DeploymentName, Engine, NodeName, Position, ShardName, SiteName, Timestamp};
 
@@ -32,6 +34,9 @@ pub struct BackupEntry {
     pub stale: Option<String>,
     /// Why it cannot be restored, found out since it was committed.
     pub damaged: Option<String>,
+    /// Why its manifest could not be read when it was last tried. It is tried again.
+    #[serde(default)]
+    pub unreadable: Option<String>,
     /// Stands for the data; absent from manifests of earlier versions.
     #[serde(default)]
     pub content_digest: Option<DataDigest>,
@@ -40,6 +45,21 @@ pub struct BackupEntry {
 }
 
 impl BackupEntry {
+    /// Why it cannot be restored now, as a clause.
+    pub fn trouble(&self) -> Option<String> {
+        self.damaged.clone().or_else(|| {
+            let reason = self.unreadable.as_ref()?;
+            Some(format!("its manifest cannot be read now, and is tried again: {reason}"))
+        })
+    }
+
+    /// What decides which server can load it. Valkey's own numbers begin at 80; until then it writes those of
+    /// Redis, under the name of Redis.
+    pub fn header(&self) -> RdbHeader {
+        let engine = if self.rdb_version >= 80 { Engine::Valkey } else { Engine::Redis };
+        RdbHeader { engine, version: self.rdb_version }
+    }
+
     pub fn key(&self) -> BackupKey {
         BackupKey { deployment: self.deployment.clone(), shard: self.shard.clone(), id: self.id }
     }
@@ -48,6 +68,11 @@ impl BackupEntry {
 impl Catalog {
     /// Adds or replaces the entry of one backup.
     pub async fn put_backup(&self, entry: &BackupEntry) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(self.failed("index a backup"))?;
+        Self::insert_backup(&mut connection, entry).await.map_err(self.failed("index a backup"))
+    }
+
+    pub(super) async fn insert_backup(connection: &mut AnyConnection, entry: &BackupEntry) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO backups (deployment, shard, id, summary) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (deployment, shard, id) DO UPDATE SET summary = $4",
@@ -56,10 +81,9 @@ impl Catalog {
         .bind(entry.shard.to_string())
         .bind(entry.id.to_string())
         .bind(to_json(entry))
-        .execute(&self.pool)
+        .execute(connection)
         .await
-        .map_err(self.failed("index a backup"))?;
-        Ok(())
+        .map(|_| ())
     }
 
     /// Forgets a backup that is no longer in the repository.

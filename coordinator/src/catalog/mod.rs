@@ -9,10 +9,14 @@
 
 mod backups;
 mod enrolments;
+mod events;
 mod lineage;
 mod observations;
+mod progress;
+mod rebuild;
 mod tasks;
 mod tokens;
+mod vouches;
 
 use std::path::{Path, PathBuf};
 
@@ -25,10 +29,13 @@ use urtext_types::{ErrorKind, Explain};
 
 pub use backups::BackupEntry;
 pub use enrolments::Enrolment;
+pub use events::{EVENTS_KEPT, EVENTS_PAGE, Event, Present, Wanted, What};
 pub use lineage::{Decision, KnownEdge, KnownLineage};
 pub use observations::LastSeen;
+pub use rebuild::Index;
 pub use tasks::{StoredTask, TaskWork};
 pub use tokens::Redeemed;
+pub use vouches::Vouch;
 
 /// SQLite has one writer; with one connection nobody ever waits for a lock inside a transaction.
 const SQLITE_CONNECTIONS: u32 = 1;

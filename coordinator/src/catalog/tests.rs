@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use urtext_identity::{AgentIdentity, JoinToken, Sha256Digest, TokenRecord};
-use urtext_planner::{AcceptedLineage, HeadSeen, Sample};
+use urtext_planner::{AcceptedLineage, HeadSeen, Mark};
 use urtext_types::{Engine, Evidence, ForkEdge, Offset, Position, RecordId, ReplicationId, Secret, TaskId, Timestamp};
 
 use super::*;
@@ -109,6 +109,7 @@ fn backup(millis: i64, entropy: u8) -> BackupEntry {
         run_id: "run".to_owned(),
         stale: None,
         damaged: None,
+        unreadable: None,
         content_digest: None,
         recipients: vec!["age1x".to_owned()],
     }
@@ -140,11 +141,18 @@ async fn what_is_known_of_the_histories_comes_back() {
     catalog.put_edge(&shard(), KnownEdge { edge, recorded: true }).await.expect("kept");
     catalog.put_edge(&shard(), KnownEdge { edge: better, recorded: false }).await.expect("improved");
     assert_eq!(catalog.unrecorded_edges().await.expect("asked"), [(shard(), better)]);
+    let recorded = KnownEdge { edge, recorded: true };
     let head = |offset| HeadSeen { position: position(1, offset), node: agent("fra-1").node, seen_at: at(0) };
-    let sample = |millis| Sample { position: position(1, 500), at: at(millis) };
-    let samples: Vec<_> = (0..10).map(|second| (shard(), sample(second * 1000))).collect();
-    catalog.put_progress(&[(shard(), head(700))], &samples).await.expect("kept");
-    catalog.put_progress(&[(shard(), head(600))], &[]).await.expect("kept");
+    let mark = |offset, complete: Option<i64>| Mark {
+        position: position(1, offset),
+        complete_up_to: complete.map(at),
+        reached_by: Some(at(1000)),
+        within: Duration::from_millis(20),
+    };
+    let marks = [(shard(), mark(500, Some(1000))), (shard(), mark(600, None)), (shard(), mark(700, None))];
+    catalog.put_progress(&[(shard(), head(700))], &marks, &[]).await.expect("kept");
+    catalog.put_progress(&[], &[(shard(), mark(600, Some(3000)))], &[]).await.expect("replaced");
+    catalog.put_progress(&[(shard(), head(600))], &[], &[]).await.expect("kept");
     catalog.put_finding(&shard(), "odd", at(0)).await.expect("kept");
     catalog.put_finding(&shard(), "odd", at(1)).await.expect("kept once");
     let accepted = AcceptedLineage {
@@ -158,14 +166,13 @@ async fn what_is_known_of_the_histories_comes_back() {
     catalog.put_decision(&shard(), &decision).await.expect("kept");
 
     let catalog = reopen(catalog).await;
-    catalog.thin_samples(at(8000), Duration::from_secs(4)).await.expect("thinned");
+    catalog.drop_marks(&shard(), &[position(1, 500)]).await.expect("thinned");
     let known = catalog.lineages().await.expect("read").remove(&shard()).expect("the shard");
-    assert_eq!(known.edges, [KnownEdge { edge: better, recorded: false }]);
+    assert_eq!(known.edges, [recorded, KnownEdge { edge: better, recorded: false }], "in the order of learning");
     assert_eq!(known.heads, [head(700)], "an older observation does not lower the mark");
     assert_eq!(known.findings, ["odd"]);
     assert_eq!(known.decisions, [decision]);
-    let left: Vec<i64> = known.samples.iter().map(|sample| sample.at.as_millis() - at(0).as_millis()).collect();
-    assert_eq!(left, [0, 4000, 8000, 9000]);
+    assert_eq!(known.marks, [mark(600, Some(3000)), mark(700, None)]);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! What can be said on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName};
+use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName, Timestamp};
 
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
 ///
@@ -72,7 +75,7 @@ pub struct Init {
     /// Where agents and operators will connect.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
-    /// Where backups are kept: a path or a file:// URL; DIR/repository unless given.
+    /// Where backups are kept: a path, or s3://bucket/prefix, gs://… or az://…; DIR/repository unless given.
     #[arg(long, value_name = "URL")]
     pub repository: Option<String>,
 }
@@ -109,6 +112,100 @@ pub struct OfShard {
     pub shard: Option<ShardName>,
 }
 
+#[derive(Debug, Args)]
+pub struct Canonical {
+    #[command(flatten)]
+    pub of: OfShard,
+    #[command(flatten)]
+    pub until: UntilPoint,
+    /// Only what this server can load: a version like valkey-8.1, or a node.
+    #[arg(long, value_name = "VERSION|NODE")]
+    pub for_target: Option<String>,
+    /// Among equal copies, the one at this site.
+    #[arg(long, value_name = "S")]
+    pub prefer_site: Option<SiteName>,
+}
+
+/// The most complete copy not beyond a point.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct UntilPoint {
+    /// Nothing newer than this: 2026-11-22T15:44:07Z, or 10m for ten minutes ago.
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub as_of: Option<When>,
+    /// Nothing that is not in this position; of the history, eight digits or more.
+    #[arg(long, value_name = "HISTORY:OFFSET", value_parser = parse_point)]
+    pub at: Option<Point>,
+}
+
+/// A time as a person says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+impl When {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        if let Ok(time) = humantime::parse_rfc3339_weak(text) {
+            let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{text:?} is before 1970"))?;
+            return Ok(Self::At(Timestamp::from_millis(0).plus(since)));
+        }
+        humantime::parse_duration(text.trim_end_matches("ago").trim_end())
+            .map(Self::Ago)
+            .map_err(|_| format!("{text:?} is not a time: write 2026-11-22T15:44:07Z, or 10m for ten minutes ago"))
+    }
+
+    /// The time that is meant.
+    pub fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(duration) => now.minus(duration),
+        }
+    }
+}
+
+/// A position as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// The leading bytes of the history, at least four.
+    pub history: Vec<u8>,
+    pub offset: Offset,
+}
+
+fn parse_point(text: &str) -> Result<Point, String> {
+    let (history, offset) =
+        text.split_once(':').ok_or_else(|| format!("{text:?} is not a position: write HISTORY:OFFSET"))?;
+    Ok(Point { history: leading_bytes(history)?, offset: offset.parse()? })
+}
+
+/// The bytes that a history's leading digits spell: at least eight digits, of an odd number all but the last.
+pub fn leading_bytes(digits: &str) -> Result<Vec<u8>, String> {
+    let whole = digits.get(..digits.len() / 2 * 2).map(hex::decode);
+    match whole {
+        Some(Ok(bytes)) if (4..=20).contains(&bytes.len()) => Ok(bytes),
+        _ => Err(format!(
+            "{digits:?} names no history: give its 40 hexadecimal digits, or the first 8 or more of them, as `urtext \
+             lineage` shows them"
+        )),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Events {
+    #[command(flatten)]
+    pub of: OfDeployment,
+    /// Not earlier than this: 2026-11-22T15:44:07Z, or 2h for two hours ago.
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Go on, and show what comes; with --json one value a line.
+    #[arg(long)]
+    pub follow: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
     /// Show the manifest of one backup.
@@ -116,6 +213,12 @@ pub enum BackupCommand {
         #[arg(value_name = "ID")]
         id: BackupId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CatalogCommand {
+    /// Throw away what the catalog knows of the repository, and make it again from the repository.
+    Rebuild,
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,9 +291,20 @@ pub struct AcceptLineage {
     #[command(flatten)]
     pub of: OfShard,
     /// The history whose writes are the right ones: at least eight of its digits.
-    #[arg(value_name = "HISTORY")]
-    pub history: String,
+    #[arg(value_name = "HISTORY", value_parser = parse_history)]
+    pub history: HistoryDigits,
     /// Kept with the decision for ever.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Vouch {
+    #[command(flatten)]
+    pub of: OfShard,
+    #[arg(value_name = "BACKUP")]
+    pub backup: BackupId,
+    /// Kept for ever.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
 }
@@ -207,8 +321,19 @@ pub struct Restore {
     #[arg(long, value_name = "PATH", group = "target")]
     pub to_dir: Option<PathBuf>,
     /// This backup instead of the canonical one.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["as_of", "at"])]
     pub backup: Option<BackupId>,
+    #[command(flatten)]
+    pub until: UntilPoint,
+    /// The most complete copy of this branch, whatever was accepted: to restore a losing branch beside.
+    #[arg(long, value_name = "HISTORY", value_parser = parse_history, conflicts_with_all = ["backup", "overwrite"])]
+    pub lineage: Option<HistoryDigits>,
+    /// Go on although something may hold more and cannot be asked now.
+    #[arg(long, requires = "reason", conflicts_with = "backup")]
+    pub accept_loss: bool,
+    /// Why that is right: kept for ever.
+    #[arg(long, value_name = "TEXT", requires = "accept_loss")]
+    pub reason: Option<String>,
     /// The age identity that opens the backup; DIR/operator/identity.txt unless given.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,

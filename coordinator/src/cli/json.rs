@@ -3,12 +3,16 @@
 //! Times are RFC 3339 in UTC, histories forty hex digits, sizes and offsets numbers of bytes. What is not
 //! known is `null`.
 
+mod decisions;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use urtext_proto::{model, pb};
 use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Timestamp};
+
+pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
 
 /// `urtext init`
 #[derive(Debug, Serialize)]
@@ -51,6 +55,8 @@ pub struct ShardStatus {
     pub last_backup: Option<Backup>,
     pub nodes: Vec<Node>,
     pub findings: Vec<String>,
+    /// What is wrong now, the worst first.
+    pub alarms: Vec<Alarm>,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,6 +127,10 @@ pub struct Backup {
     pub ineligible: Option<String>,
     /// Equal for equal data; the number before the colon is the construction's version.
     pub content_digest: Option<String>,
+    /// Who says that it is right although it holds far less than those before it, and why.
+    pub vouched: Option<String>,
+    /// Why `data_as_of` is wide or open; `null` where it is narrow.
+    pub data_as_of_reason: Option<String>,
 }
 
 /// Every write up to `from` is included, and none after `to`.
@@ -167,6 +177,24 @@ pub struct Canonical {
     pub candidates: Vec<Candidate>,
     pub forks: Vec<Fork>,
     pub explanation: Vec<String>,
+    /// What may hold more and cannot be asked now: a restore stops for each of these.
+    pub may_hold_more: Vec<MayHoldMore>,
+    /// What somebody could do, in sentences with the commands.
+    pub advice: Vec<String>,
+}
+
+/// Something that may hold more than the chosen copy, and cannot be asked.
+#[derive(Debug, Serialize)]
+pub struct MayHoldMore {
+    /// `node` or `repository`.
+    pub kind: String,
+    pub name: String,
+    pub history: Option<ReplicationId>,
+    pub offset: Option<u64>,
+    pub bytes_more: Option<u64>,
+    pub seen_at: Option<Timestamp>,
+    pub sentence: String,
+    pub hint: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -281,8 +309,12 @@ pub struct Restored {
 #[derive(Debug, Serialize)]
 pub struct Plan {
     pub backup: Backup,
+    /// What was chosen and why.
+    pub chosen: Vec<String>,
     pub steps: Vec<String>,
     pub warnings: Vec<String>,
+    /// What may hold more, and was accepted to be lost.
+    pub accepted_loss: Vec<MayHoldMore>,
 }
 
 #[derive(Debug, Serialize)]
@@ -347,6 +379,8 @@ impl TryFrom<pb::BackupSummary> for Backup {
             stale: summary.stale,
             ineligible: summary.ineligible,
             content_digest: summary.content_digest,
+            vouched: summary.vouched,
+            data_as_of_reason: summary.data_as_of_reason,
         })
     }
 }
@@ -372,6 +406,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             data_loss_window_ms,
             findings,
             data_loss_window_target_ms,
+            alarms,
         } = status;
         Ok(Self {
             deployment,
@@ -383,6 +418,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             last_backup: last_backup.map(TryInto::try_into).transpose()?,
             nodes: all(nodes)?,
             findings,
+            alarms: alarms.into_iter().map(Alarm::from).collect(),
         })
     }
 }
@@ -453,6 +489,8 @@ impl TryFrom<pb::CanonicalResponse> for Canonical {
             forks,
             explanation,
             printed: _,
+            may_hold_more,
+            advice,
         } = response;
         Ok(Self {
             deployment,
@@ -480,6 +518,26 @@ impl TryFrom<pb::CanonicalResponse> for Canonical {
                 })
                 .collect::<Result<_, _>>()?,
             explanation,
+            may_hold_more: all(may_hold_more)?,
+            advice,
+        })
+    }
+}
+
+impl TryFrom<pb::MayHoldMore> for MayHoldMore {
+    type Error = model::InvalidField;
+    fn try_from(more: pb::MayHoldMore) -> Result<Self, model::InvalidField> {
+        let pb::MayHoldMore { kind, name, position: at, bytes_more, seen_at_ms, sentence, hint } = more;
+        let at = position(at)?;
+        Ok(Self {
+            kind,
+            name,
+            history: at.map(|at| at.history),
+            offset: at.map(|at| at.offset.get()),
+            bytes_more,
+            seen_at: seen_at_ms.map(time),
+            sentence,
+            hint,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use urtext_types::{ErrorKind, Explain};
 
 use self::{
-    args::{AgentsCommand, BackupCommand, Cli, Command},
+    args::{AgentsCommand, BackupCommand, CatalogCommand, Cli, Command},
     output::{Output, print_error},
 };
 use crate::{Fault, directory::OperatorDirectory};
@@ -100,6 +100,10 @@ impl Context {
             Command::Canonical(args) => commands::canonical::run(self, args).await,
             Command::Lineage(args) => commands::lineage::show(self, args).await,
             Command::AcceptLineage(args) => commands::lineage::accept(self, args).await,
+            Command::Vouch(args) => commands::decisions::vouch(self, args).await,
+            Command::Audit(args) => commands::decisions::audit(self, args).await,
+            Command::Events(args) => commands::events::run(self, args).await,
+            Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => commands::restore::run(self, args).await,
             Command::Agents { command: AgentsCommand::List } => commands::agents::list(self).await,
         }

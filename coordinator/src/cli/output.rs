@@ -117,10 +117,16 @@ impl Display for Table {
     }
 }
 
-/// `text` in lines of at most `width` characters, broken at spaces; a longer word has a line of its own.
+/// `text` in lines of at most `width` characters, broken at spaces; a longer word has a line of its own. What
+/// stands between backquotes is a command to be copied: it stays on one line.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    let mut is_command = false;
+    let words = text.split(|c: char| {
+        is_command ^= c == '`';
+        c == ' ' && !is_command
+    });
+    for word in words {
         let line = lines.last_mut().expect("begins with one");
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(word.to_owned());
@@ -195,6 +201,11 @@ mod tests {
             String::from_utf8(printed).expect("text"),
             "error: ship part 3: the disk is full\nhint: make room\n"
         );
+    }
+
+    #[test]
+    fn a_command_stays_on_one_line() {
+        assert_eq!(wrap("say `urtext snapshot orders` now", 24), ["say", "`urtext snapshot orders`", "now"]);
     }
 
     #[test]

@@ -5,19 +5,28 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use urtext_planner::draw_lineage;
+use urtext_planner::{Detail, Picture, Until, Wish};
 use urtext_proto::{
     model::{InvalidField, parse},
     pb,
 };
 use urtext_repository::CaptureMethod;
-use urtext_types::{BackupId, DeploymentName, Offset, ShardName};
+use urtext_types::{BackupId, DeploymentName, Offset, Position, ShardName, Timestamp};
 
 use super::{
-    messages::{canonical, nothing_known, plan, summary, summary_in},
+    messages::{audit_entry, canonical, plan, rebuilt, summary_in},
     peers,
 };
-use crate::{Fault, app::App, capture::SnapshotRequest, following, shard::ShardKey, verdict::HistoryPrefix};
+use crate::{
+    Fault,
+    app::App,
+    capture::SnapshotRequest,
+    catalog::Wanted,
+    following,
+    restoring::{Choice, RestoreRequest},
+    shard::ShardKey,
+    verdict::{Ask, HistoryPrefix},
+};
 
 pub(super) struct Service(pub(super) Arc<App>);
 
@@ -28,6 +37,29 @@ impl Service {
     fn shard(&self, deployment: &str, shard: Option<&str>) -> Result<ShardKey, Fault> {
         let shard = shard.map(|shard| parse("shard", shard)).transpose()?;
         self.0.shard(&parse("deployment", deployment)?, shard)
+    }
+}
+
+impl Service {
+    /// What is wished, its history resolved among those of the shard.
+    async fn wish(&self, shard: &ShardKey, wish: Option<pb::Wish>) -> Result<Wish, Fault> {
+        match wish.unwrap_or_default() {
+            pb::Wish { as_of_ms: Some(_), at: Some(_) } => {
+                Err(InvalidField::wrong("wish", "a time or a position, not both").into())
+            }
+            pb::Wish { as_of_ms: Some(millis), at: None } => {
+                Ok(Wish::until(Until::Time(Timestamp::from_millis(millis))))
+            }
+            pb::Wish { as_of_ms: None, at: Some(pb::HistoryOffset { history, offset }) } => {
+                let prefix = HistoryPrefix::new(history.to_vec())?;
+                let judgement = self.0.judge(shard, &Ask::default()).await?;
+                let history = self.0.resolve_history(&judgement, &prefix)?;
+                let offset =
+                    Offset::new(offset).ok_or_else(|| InvalidField::wrong("wish.at.offset", "beyond 2^63 - 1"))?;
+                Ok(Wish::until(Until::Position(Position::new(history, offset))))
+            }
+            pb::Wish { as_of_ms: None, at: None } => Ok(Wish::default()),
+        }
     }
 }
 
@@ -59,8 +91,10 @@ impl pb::control_server::Control for Service {
         peers::person(&request, "look at a backup")?;
         let id: BackupId = parse("id", &request.into_inner().id).map_err(Fault::from)?;
         let shown = self.0.show_backup(id).await?;
+        let shard = ShardKey::new(shown.entry.deployment.clone(), shown.entry.shard.clone());
+        let judgement = self.0.judge_known(&shard, &Ask::default()).await?;
         Ok(Response::new(pb::GetBackupResponse {
-            summary: Some(summary(&shown.entry, nothing_known())),
+            summary: Some(summary_in(&judgement, &judgement.times(), &shown.entry)),
             manifest_json: shown.manifest_json.into(),
             signed_by: shown.signed_by,
         }))
@@ -101,9 +135,16 @@ impl pb::control_server::Control for Service {
         request: Request<pb::CanonicalRequest>,
     ) -> Result<Response<pb::CanonicalResponse>, Status> {
         peers::person(&request, "ask which copy is canonical")?;
-        let pb::CanonicalRequest { deployment, shard } = request.into_inner();
+        let pb::CanonicalRequest { deployment, shard, wish, for_target, prefer_site } = request.into_inner();
         let shard = self.shard(&deployment, shard.as_deref())?;
-        Ok(Response::new(canonical(&self.0.judge(&shard, None).await?)))
+        let target = for_target.map(|text| self.0.server_version(&shard.deployment, &text)).transpose()?;
+        let ask = Ask {
+            prefer_site: prefer_site.map(|site| parse("prefer_site", &site)).transpose().map_err(Fault::from)?,
+            wish: self.wish(&shard, wish).await?,
+            target,
+            lineage: None,
+        };
+        Ok(Response::new(canonical(&self.0.judge(&shard, &ask).await?)))
     }
 
     async fn show_lineage(
@@ -111,13 +152,22 @@ impl pb::control_server::Control for Service {
         request: Request<pb::ShowLineageRequest>,
     ) -> Result<Response<pb::ShowLineageResponse>, Status> {
         peers::person(&request, "look at the lineage")?;
-        let pb::ShowLineageRequest { deployment, shard } = request.into_inner();
+        let message = request.into_inner();
+        let form = message.form();
+        let pb::ShowLineageRequest { deployment, shard, form: _, all } = message;
         let shard = self.shard(&deployment, shard.as_deref())?;
-        let judgement = self.0.judge(&shard, None).await?;
+        let judgement = self.0.judge(&shard, &Ask::default()).await?;
+        let detail = if all { Detail::All } else { Detail::Folded };
+        let picture = Picture::of(&judgement.view, &judgement.selection, detail);
+        let drawing = match form {
+            pb::LineageForm::Unspecified | pb::LineageForm::Text => picture.text(),
+            pb::LineageForm::Dot => picture.dot(),
+            pb::LineageForm::Svg => picture.svg(),
+        };
         Ok(Response::new(pb::ShowLineageResponse {
             deployment: shard.deployment.to_string(),
             shard: shard.shard.to_string(),
-            drawing: draw_lineage(&judgement.view),
+            drawing,
             edges: judgement.view.lineage.edges().map(|edge| (*edge).into()).collect(),
             findings: self.0.histories.of(&shard).findings,
         }))
@@ -134,6 +184,42 @@ impl pb::control_server::Control for Service {
         let (history, record) = self.0.accept_lineage(&shard, &history, reason, by.to_string()).await?;
         let history = history.as_bytes().to_vec().into();
         Ok(Response::new(pb::AcceptLineageResponse { history, record_id: record.to_string() }))
+    }
+
+    async fn vouch(&self, request: Request<pb::VouchRequest>) -> Result<Response<pb::VouchResponse>, Status> {
+        let by = peers::operator(&request, "vouch for backups")?;
+        let pb::VouchRequest { deployment, shard, backup_id, reason } = request.into_inner();
+        let shard = self.shard(&deployment, shard.as_deref())?;
+        let backup = parse("backup_id", &backup_id).map_err(Fault::from)?;
+        let record = self.0.vouch(&shard, backup, reason, by.to_string()).await?;
+        Ok(Response::new(pb::VouchResponse { record_id: record.to_string() }))
+    }
+
+    type EventsStream = ReceiverStream<Result<pb::Event, Status>>;
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        peers::person(&request, "look at the events")?;
+        let pb::EventsRequest { deployment, since_ms, follow } = request.into_inner();
+        let deployment = optional_deployment(deployment.as_deref())?;
+        let wanted = Wanted { deployment, since: since_ms.map(Timestamp::from_millis), after: 0 };
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(following::events(Arc::clone(&self.0), wanted, follow, events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn audit(&self, request: Request<pb::AuditRequest>) -> Result<Response<pb::AuditResponse>, Status> {
+        peers::person(&request, "read the audit")?;
+        let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
+        let records = self.0.audit(deployment.as_ref()).await?;
+        Ok(Response::new(pb::AuditResponse { entries: records.into_iter().map(audit_entry).collect() }))
+    }
+
+    async fn rebuild_catalog(
+        &self,
+        request: Request<pb::RebuildCatalogRequest>,
+    ) -> Result<Response<pb::RebuildCatalogResponse>, Status> {
+        peers::operator(&request, "rebuild the catalog")?;
+        Ok(Response::new(rebuilt(self.0.rebuild_catalog().await?)))
     }
 
     async fn invite(&self, request: Request<pb::InviteRequest>) -> Result<Response<pb::InviteResponse>, Status> {
@@ -163,17 +249,23 @@ impl pb::control_server::Control for Service {
         &self,
         request: Request<pb::PlanRestoreRequest>,
     ) -> Result<Response<pb::PlanRestoreResponse>, Status> {
-        peers::operator(&request, "plan a restore")?;
-        let pb::PlanRestoreRequest { deployment, shard, backup_id, to_node, overwrite } = request.into_inner();
+        let by = peers::operator(&request, "plan a restore")?.to_string();
+        let message = request.into_inner();
+        let pb::PlanRestoreRequest { deployment, shard, backup_id, to_node, overwrite, .. } = message;
+        let pb::PlanRestoreRequest { wish, lineage, accept_loss, dry_run, .. } = message;
         let shard = self.shard(&deployment, shard.as_deref())?;
-        let backup = backup_id.map(|id| parse("backup_id", &id)).transpose().map_err(Fault::from)?;
+        let wish = self.wish(&shard, wish).await?;
+        let choice = match (backup_id, lineage) {
+            (Some(id), _) => Choice::Named(parse("backup_id", &id).map_err(Fault::from)?),
+            (None, Some(history)) => Choice::Branch(HistoryPrefix::new(history.to_vec())?, wish),
+            (None, None) => Choice::Canonical(wish),
+        };
         let to_node = to_node.map(|node| parse("to_node", &node)).transpose().map_err(Fault::from)?;
-        let made = self.0.plan_restore(&shard, backup, to_node.as_ref(), overwrite).await?;
-        let judgement = self.0.judge_known(&shard, None).await?;
-        let data_as_of = judgement.data_as_of(made.backup.position);
-        let mut message = plan(&made, data_as_of);
-        message.backup = Some(summary_in(&judgement, &made.backup));
-        Ok(Response::new(message))
+        let asked = RestoreRequest { shard: shard.clone(), choice, to_node, overwrite, accept_loss, dry_run, by };
+        let made = self.0.plan_restore(asked).await?;
+        let judgement = self.0.judge_known(&shard, &Ask::default()).await?;
+        let backup = summary_in(&judgement, &judgement.times(), &made.backup);
+        Ok(Response::new(plan(&made, backup)))
     }
 
     type RestoreStream = ReceiverStream<Result<pb::RestoreEvent, Status>>;

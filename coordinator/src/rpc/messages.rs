@@ -1,13 +1,22 @@
 //! What is known, as messages.
 
-use urtext_planner::{Source, Standing, Verdict, print_selection};
+use urtext_planner::{DataAsOf, Holder, Judged, MayHoldMore, Source, Standing, Verdict, print_selection};
 use urtext_proto::pb;
-use urtext_repository::CaptureMethod;
-use urtext_types::{Engine, Interval};
+use urtext_repository::{CaptureMethod, Record, RecordBody};
+use urtext_types::{Engine, ReplicationId};
 
-use crate::{catalog::BackupEntry, fleet::Node, restoring::Plan, tasks::Task, verdict::Judgement};
+use crate::{
+    advice::{AsOf, as_of},
+    catalog::{BackupEntry, Event, Present},
+    fleet::Node,
+    rebuild::Rebuilt,
+    restoring::Plan,
+    tasks::Task,
+    verdict::Judgement,
+};
 
-pub(crate) fn summary(entry: &BackupEntry, data_as_of: Interval) -> pb::BackupSummary {
+pub(crate) fn summary(entry: &BackupEntry, data_as_of: &AsOf) -> pb::BackupSummary {
+    let AsOf { interval: data_as_of, reason } = data_as_of;
     pb::BackupSummary {
         key: Some(pb::BackupKey {
             deployment: entry.deployment.to_string(),
@@ -37,14 +46,58 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: Interval) -> pb::BackupSu
         .into(),
         server_version: entry.server_version.clone(),
         stale: entry.stale.clone(),
-        ineligible: entry.damaged.clone(),
+        ineligible: entry.trouble(),
         content_digest: entry.content_digest.map(|digest| digest.to_string()),
+        vouched: None,
+        data_as_of_reason: reason.clone(),
     }
 }
 
 /// A backup of a shard that has been judged.
-pub(super) fn summary_in(judgement: &Judgement, entry: &BackupEntry) -> pb::BackupSummary {
-    summary(entry, judgement.data_as_of(entry.position))
+pub(super) fn summary_in(judgement: &Judgement, times: &DataAsOf<'_>, entry: &BackupEntry) -> pb::BackupSummary {
+    let vouch = judgement.vouches.iter().rfind(|vouch| vouch.backup == entry.id);
+    pb::BackupSummary {
+        vouched: vouch.map(|vouch| format!("{} on {}, because: {}", vouch.by, vouch.at, vouch.reason)),
+        ..summary(entry, &as_of(times, entry.position, judgement.view.now))
+    }
+}
+
+/// Something that may hold more.
+fn may_hold_more(more: MayHoldMore) -> pb::MayHoldMore {
+    let MayHoldMore { who, position, bytes_more, seen_at, sentence, hint } = more;
+    let (kind, name) = match who {
+        Holder::Node(node) => ("node", node.to_string()),
+        Holder::Repository(name) => ("repository", name),
+    };
+    pb::MayHoldMore {
+        kind: kind.to_owned(),
+        name,
+        position: position.map(Into::into),
+        bytes_more,
+        seen_at_ms: seen_at.map(|at| at.as_millis()),
+        sentence,
+        hint,
+    }
+}
+
+pub(super) fn alarm(alarm: Present) -> pb::Alarm {
+    let Present { kind, subject, sentence, hint, since } = alarm;
+    pb::Alarm { kind, subject, sentence, hint, since_ms: since.as_millis() }
+}
+
+pub(crate) fn event(event: Event) -> pb::Event {
+    let Event { sequence, shard, at, what, kind, subject, sentence, hint } = event;
+    pb::Event {
+        sequence: sequence.unsigned_abs(),
+        at_ms: at.as_millis(),
+        deployment: shard.deployment.to_string(),
+        shard: shard.shard.to_string(),
+        what: what.as_str().to_owned(),
+        kind,
+        subject,
+        sentence,
+        hint,
+    }
 }
 
 pub(super) fn verdict(verdict: Verdict) -> String {
@@ -58,11 +111,11 @@ pub(super) fn verdict(verdict: Verdict) -> String {
 
 pub(super) fn canonical(judgement: &Judgement) -> pb::CanonicalResponse {
     let Judgement { shard, view, selection, .. } = judgement;
-    let candidates: Vec<pb::Candidate> =
-        selection.candidates.iter().map(|judged| candidate(judgement, judged)).collect();
+    let (ranked, times) = (selection.ranked(view), judgement.times());
+    let candidates: Vec<pb::Candidate> = ranked.iter().map(|judged| candidate(judgement, &times, judged)).collect();
     let canonical = selection
         .canonical
-        .and_then(|chosen| selection.candidates.iter().position(|judged| judged.candidate == chosen))
+        .and_then(|chosen| ranked.iter().position(|judged| judged.candidate == chosen))
         .map(|index| candidates[index].clone());
     pb::CanonicalResponse {
         deployment: shard.deployment.to_string(),
@@ -89,6 +142,8 @@ pub(super) fn canonical(judgement: &Judgement) -> pb::CanonicalResponse {
             .collect(),
         explanation: selection.explanation.clone(),
         printed: print_selection(view, selection),
+        may_hold_more: judgement.may_hold_more().into_iter().map(may_hold_more).collect(),
+        advice: judgement.advice(),
     }
 }
 
@@ -105,9 +160,9 @@ fn standing(standing: Standing) -> &'static str {
     }
 }
 
-fn candidate(judgement: &Judgement, judged: &urtext_planner::Judged) -> pb::Candidate {
+fn candidate(judgement: &Judgement, times: &DataAsOf<'_>, judged: &Judged) -> pb::Candidate {
     let candidate = &judgement.view.candidates[judged.candidate];
-    let data_as_of = judgement.data_as_of(candidate.position);
+    let data_as_of = as_of(times, candidate.position, judgement.view.now).interval;
     let (source, id) = match candidate.source {
         Source::Backup(id) => ("backup", id.to_string()),
         Source::Node => ("node", candidate.node.to_string()),
@@ -119,7 +174,7 @@ fn candidate(judgement: &Judgement, judged: &urtext_planner::Judged) -> pb::Cand
         site: candidate.site.to_string(),
         position: candidate.position.map(Into::into),
         standing: standing(judged.standing).to_owned(),
-        reason: judged.reason.clone(),
+        reason: judgement.selection.reason(&judgement.view, judged),
         missing_bytes: judged.missing_bytes,
         excess_bytes: judged.excess_bytes,
         data_as_of_from_ms: data_as_of.from.map(|at| at.as_millis()),
@@ -143,7 +198,7 @@ pub(super) fn node_status(
         last_seen_ms: node.last_seen.map(|at| at.as_millis()),
         observation: node.seen.as_ref().map(|seen| (&seen.observation).into()),
         trouble: node.trouble.clone(),
-        clock_skew_ms: session.and_then(|session| session.clock_skew_ms),
+        clock_skew_ms: session.and_then(|session| session.clock).map(|clock| clock.ahead_ms),
         lag_bytes,
         tasks: tasks
             .iter()
@@ -156,17 +211,57 @@ pub(super) fn node_status(
     }
 }
 
-pub(super) fn plan(plan: &Plan, data_as_of: Interval) -> pb::PlanRestoreResponse {
+pub(super) fn plan(plan: &Plan, backup: pb::BackupSummary) -> pb::PlanRestoreResponse {
+    let lost = plan.accepted_loss.iter().flat_map(|loss| loss.may_hold_more.clone());
     pb::PlanRestoreResponse {
         plan_id: plan.id.clone(),
-        backup: Some(summary(&plan.backup, data_as_of)),
+        backup: Some(backup),
         steps: plan.steps.clone(),
         warnings: plan.warnings.clone(),
         agent_recipient: plan.target.as_ref().map(|target| target.recipient.clone()),
         backup_recipients: plan.backup.recipients.clone(),
+        chosen: plan.chosen.clone(),
+        accepted_loss: lost.map(may_hold_more).collect(),
     }
 }
 
-pub(super) fn nothing_known() -> Interval {
-    Interval { from: None, to: None }
+/// A record of a decision.
+pub(super) fn audit_entry(record: Record) -> pb::AuditEntry {
+    let Record { id, deployment, who, at, reason, body, format_version: _ } = record;
+    let (action, subject) = match body {
+        RecordBody::Audit { action, subject } => (action, subject),
+        RecordBody::AcceptedLineage { shard, history, over } => {
+            let over: Vec<String> = over.iter().map(ReplicationId::short).collect();
+            let rest = if over.is_empty() { String::new() } else { format!(" over {}", over.join(", ")) };
+            ("accepted a lineage".to_owned(), format!("history {history}{rest}, shard {shard}"))
+        }
+        RecordBody::Vouch { shard, backup } => ("vouched".to_owned(), format!("backup {backup}, shard {shard}")),
+        RecordBody::LineageEdge { shard, edge } => {
+            ("learned a fork".to_owned(), format!("history {} from {}, shard {shard}", edge.child, edge.parent))
+        }
+    };
+    pb::AuditEntry {
+        record_id: id.to_string(),
+        deployment: deployment.to_string(),
+        at_ms: at.as_millis(),
+        who,
+        action,
+        subject,
+        reason,
+    }
+}
+
+pub(super) fn rebuilt(rebuilt: Rebuilt) -> pb::RebuildCatalogResponse {
+    let Rebuilt { backups, backups_found, backups_gone, edges, contradictions, accepted, vouches, unreadable } =
+        rebuilt;
+    pb::RebuildCatalogResponse {
+        backups: backups as u64,
+        backups_found: backups_found as u64,
+        backups_gone: backups_gone as u64,
+        edges: edges as u64,
+        contradictions: contradictions as u64,
+        accepted: accepted as u64,
+        vouches: vouches as u64,
+        unreadable,
+    }
 }

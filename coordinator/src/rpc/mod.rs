@@ -18,7 +18,7 @@ use urtext_proto::pb::{
 
 use crate::app::App;
 
-pub(crate) use messages::summary;
+pub(crate) use messages::{event, summary};
 
 /// Largest request: a piece of an object, or an observation of a server with thousands of replicas.
 const MAX_REQUEST_BYTES: usize = 2 * urtext_proto::MAX_PIECE_BYTES;

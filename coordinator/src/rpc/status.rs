@@ -4,12 +4,12 @@ use urtext_identity::CertificateSerial;
 use urtext_proto::pb;
 use urtext_types::DeploymentName;
 
-use super::messages::{node_status, summary_in, verdict};
+use super::messages::{alarm, node_status, summary_in, verdict};
 use crate::{
     Fault,
     app::App,
-    fleet::SKEW_WORTH_REPORTING,
     shard::{NodeKey, ShardKey},
+    verdict::Ask,
 };
 
 pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Result<pb::StatusResponse, Fault> {
@@ -37,22 +37,10 @@ pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Res
 }
 
 async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fault> {
-    let judgement = app.judge_known(shard, None).await?;
+    let judgement = app.judge_known(shard, &Ask::default()).await?;
     let now = judgement.view.now;
     let nodes = app.fleet.shard(shard);
-    let mut findings = app.histories.of(shard).findings;
-    for node in &nodes {
-        if let Some(skew) = node.live_session(now).and_then(|session| session.clock_skew_ms)
-            && skew.unsigned_abs() > SKEW_WORTH_REPORTING
-        {
-            let direction = if skew > 0 { "ahead of" } else { "behind" };
-            findings.push(format!(
-                "the clock of node {} is {:.1} s {direction} the coordinator's; times are corrected by that",
-                node.identity.node,
-                skew.unsigned_abs() as f64 / 1000.0
-            ));
-        }
-    }
+    let times = judgement.times();
     Ok(pb::ShardStatus {
         deployment: shard.deployment.to_string(),
         shard: shard.shard.to_string(),
@@ -66,13 +54,14 @@ async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fa
         last_backup: judgement
             .backups
             .iter()
-            .filter(|entry| entry.damaged.is_none())
+            .filter(|entry| entry.trouble().is_none())
             .max_by_key(|entry| (entry.received_at, entry.id))
-            .map(|entry| summary_in(&judgement, entry)),
+            .map(|entry| summary_in(&judgement, &times, entry)),
         canonical_id: judgement.canonical().map(|entry| entry.id.to_string()),
         verdict: verdict(judgement.selection.verdict),
         data_loss_window_ms: judgement.data_loss_window().map(|window| window.as_millis() as u64),
-        findings,
+        findings: app.histories.of(shard).findings,
+        alarms: app.alarms.of(shard).into_iter().map(alarm).collect(),
         data_loss_window_target_ms: app.settings.policy(&shard.deployment).data_loss_window.as_millis() as u64,
     })
 }
@@ -86,8 +75,9 @@ pub(super) async fn backups(app: &App, deployment: Option<DeploymentName>) -> Re
     app.reconcile(deployment.as_ref()).await?;
     let mut backups = Vec::new();
     for shard in app.shards(deployment.as_ref()) {
-        let judgement = app.judge_known(&shard, None).await?;
-        backups.extend(judgement.backups.iter().map(|entry| (entry.id, summary_in(&judgement, entry))));
+        let judgement = app.judge_known(&shard, &Ask::default()).await?;
+        let times = judgement.times();
+        backups.extend(judgement.backups.iter().map(|entry| (entry.id, summary_in(&judgement, &times, entry))));
     }
     backups.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
     Ok(pb::ListBackupsResponse {
@@ -99,7 +89,9 @@ pub(super) async fn backups(app: &App, deployment: Option<DeploymentName>) -> Re
 fn unreadable(app: &App, deployment: Option<&DeploymentName>) -> Vec<String> {
     let unreadable = app.unreadable.lock().expect("nothing panics while it holds the unreadable");
     let wanted = unreadable.iter().filter(|(key, _)| deployment.is_none_or(|name| key.deployment == *name));
-    wanted.map(|(key, reason)| format!("backup {}: {reason}", key.id)).collect()
+    let backups = wanted.map(|(key, reason)| format!("backup {}: {reason}", key.id));
+    let records = app.unreadable_records.lock().expect("nothing panics while it holds the unreadable");
+    backups.chain(records.iter().map(|reason| format!("a record: {reason}"))).collect()
 }
 
 pub(super) async fn agents(app: &App) -> Result<pb::ListAgentsResponse, Fault> {

@@ -260,6 +260,7 @@ mod tests {
         let kind = prop_oneof![
             proptest::strategy::Just(RecordKind::LineageEdge),
             proptest::strategy::Just(RecordKind::AcceptedLineage),
+            proptest::strategy::Just(RecordKind::Vouch),
             proptest::strategy::Just(RecordKind::Audit)
         ];
         prop_oneof![

@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use urtext_types::{DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, ShardName, Timestamp};
+use urtext_types::{
+    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, ShardName, Timestamp,
+};
 
 use crate::{FORMAT_VERSION, Location, ObjectName, StoreError};
 
@@ -28,11 +30,14 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum RecordBody {
-    /// A fork of two histories that somebody observed.
+    /// A fork of two histories that somebody observed. Statements that contradict each other are all kept, in
+    /// the order in which they were learned: none of them proves anything then.
     LineageEdge { shard: ShardName, edge: ForkEdge },
     /// After a fork, an operator decided which branch goes on; `over` names the histories that were
     /// set aside by that.
     AcceptedLineage { shard: ShardName, history: ReplicationId, over: Vec<ReplicationId> },
+    /// An operator has looked: a backup that holds far less than those before it is right all the same.
+    Vouch { shard: ShardName, backup: BackupId },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
 }
@@ -42,6 +47,7 @@ impl RecordBody {
         match self {
             Self::LineageEdge { .. } => RecordKind::LineageEdge,
             Self::AcceptedLineage { .. } => RecordKind::AcceptedLineage,
+            Self::Vouch { .. } => RecordKind::Vouch,
             Self::Audit { .. } => RecordKind::Audit,
         }
     }
@@ -52,12 +58,13 @@ impl RecordBody {
 pub enum RecordKind {
     LineageEdge,
     AcceptedLineage,
+    Vouch,
     Audit,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::LineageEdge, Self::AcceptedLineage, Self::Audit];
+    pub const ALL: [Self; 4] = [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Audit];
 }
 
 impl fmt::Display for RecordKind {
@@ -65,6 +72,7 @@ impl fmt::Display for RecordKind {
         f.pad(match self {
             Self::LineageEdge => "lineage-edge",
             Self::AcceptedLineage => "accepted-lineage",
+            Self::Vouch => "vouch",
             Self::Audit => "audit",
         })
     }

@@ -1,10 +1,12 @@
 //! `urtext backups`, `urtext backup show`
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 use urtext_proto::pb;
-use urtext_types::{BackupId, ByteCount, ErrorKind};
+use urtext_types::{BackupId, ByteCount, ErrorKind, Timestamp};
 
-use super::status::{ago, optional};
+use super::status::{ago, duration, optional};
 use crate::{
     Fault,
     cli::{Context, Ended, Stop, args, client::refused, json, output::Table},
@@ -23,7 +25,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
         let remark = match (&backup.ineligible, &backup.stale) {
             (Some(reason), _) => format!("cannot be restored: {reason}"),
             (None, Some(reason)) => format!("stale: {reason}"),
-            (None, None) => String::new(),
+            (None, None) => backup.vouched.as_ref().map_or(String::new(), |by| format!("vouched for by {by}")),
         };
         table.row([
             backup.id.clone(),
@@ -31,7 +33,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
             optional(backup.history.map(|history| history.short())),
             optional(backup.offset),
             backup.keys.to_string(),
-            optional(backup.data_as_of.from.map(|from| ago(from, now))),
+            data_age(&backup.data_as_of, now),
             ago(backup.received_at, now),
             remark,
         ]);
@@ -72,6 +74,9 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
     ))?;
     output.text(format_args!("received     {}", backup.received_at))?;
     output.text(format_args!("data as of   {}", as_of(&backup.data_as_of)))?;
+    if let Some(reason) = &backup.data_as_of_reason {
+        output.text(format_args!("             ({reason})"))?;
+    }
     output.text(format_args!(
         "holds        {} keys, {} as RDB, {} stored",
         backup.keys,
@@ -85,10 +90,25 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
     if let Some(stale) = &backup.stale {
         output.text(format_args!("stale        {stale}"))?;
     }
+    if let Some(vouched) = &backup.vouched {
+        output.text(format_args!("vouched for  by {vouched}"))?;
+    }
     let pretty: serde_json::Value = serde_json::from_str(manifest.get()).map_err(malformed)?;
     output.text(format_args!("\n{pretty:#}"))?;
     output.value(&json::ShownBackup { backup, signed_by, manifest })?;
     Ok(Ended::Well)
+}
+
+/// How old the data is, which is not how old the file is; both ends where they lie apart.
+fn data_age(data: &json::DataAsOf, now: Timestamp) -> String {
+    match (data.from, data.to) {
+        (Some(from), Some(to)) if to.since(from) > Duration::from_secs(1) => {
+            format!("{} to {}", duration(now.since(from)), ago(to, now))
+        }
+        (Some(from), _) => ago(from, now),
+        (None, Some(to)) => format!("before {}", ago(to, now)),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 /// Up to when every write is included, which is not when the file was made.

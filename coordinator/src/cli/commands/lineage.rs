@@ -33,7 +33,7 @@ pub(in crate::cli) async fn accept(context: &Context, args: args::AcceptLineage)
     let request = pb::AcceptLineageRequest {
         deployment: of.deployment.to_string(),
         shard: of.shard.map(String::from),
-        history: leading_bytes(&history)?.into(),
+        history: history.0.into(),
         reason,
     };
     let client = context.connect().await?;
@@ -43,29 +43,4 @@ pub(in crate::cli) async fn accept(context: &Context, args: args::AcceptLineage)
     context.output.text(format_args!("accepted {history}"))?;
     context.output.value(&json::Accepted { history, record: record_id })?;
     Ok(Ended::Well)
-}
-
-/// An even number of hex digits, at least eight.
-fn leading_bytes(digits: &str) -> Result<Vec<u8>, Fault> {
-    let whole = digits.get(..digits.len() / 2 * 2).map(hex::decode);
-    match whole {
-        Some(Ok(bytes)) if (4..=20).contains(&bytes.len()) => Ok(bytes),
-        _ => Err(Fault::new(ErrorKind::Usage, format!("{digits:?} names no history")).with_hint(
-            "give its 40 hexadecimal digits, or the first 8 or more of them, as `urtext lineage` shows them",
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_is_named_by_eight_digits_or_more() {
-        assert_eq!(leading_bytes("75d1dd8a").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
-        assert_eq!(leading_bytes("75d1dd8a2").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
-        for wrong in ["", "75d1dd", "zzzzzzzz", &"a".repeat(42), "éééé", "aéééé"] {
-            assert!(leading_bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -3,6 +3,9 @@
 pub(super) mod agents;
 pub(super) mod backups;
 pub(super) mod canonical;
+pub(super) mod catalog;
+pub(super) mod decisions;
+pub(super) mod events;
 pub(super) mod init;
 pub(super) mod invite;
 pub(super) mod lineage;

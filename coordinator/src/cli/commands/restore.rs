@@ -6,7 +6,7 @@ use urtext_proto::pb;
 use urtext_repository::{Identity, Recipient, Recipients, seal_bytes};
 use urtext_types::{ErrorKind, Keyspace, Secret};
 
-use super::{status::optional, to_dir};
+use super::{canonical::wish, status::optional, to_dir};
 use crate::{
     Fault,
     cli::{
@@ -15,6 +15,7 @@ use crate::{
         json,
         output::{Progress, Table, WIDTH, wrap},
     },
+    clock::Clock,
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Result<Ended, Stop> {
@@ -26,13 +27,19 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
         backup_id: args.backup.map(|id| id.to_string()),
         to_node: args.to.as_ref().map(ToString::to_string),
         overwrite: args.overwrite,
+        wish: Some(wish(args.until.clone(), Clock::system().now())),
+        lineage: args.lineage.clone().map(|history| history.0.into()),
+        accept_loss: args.reason.clone(),
+        dry_run: args.dry_run,
     };
     let plan = client.control().plan_restore(request).await.map_err(refused)?.into_inner();
     let mut report = json::Restored {
         plan: json::Plan {
             backup: plan.backup.clone().unwrap_or_default().try_into()?,
+            chosen: plan.chosen.clone(),
             steps: plan.steps.clone(),
             warnings: plan.warnings.clone(),
+            accepted_loss: json::all(plan.accepted_loss.clone())?,
         },
         safety_backup: None,
         proof: None,
@@ -65,6 +72,9 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
 fn print_plan(context: &Context, plan: &json::Plan, is_all: bool) -> Result<(), Stop> {
     let output = &context.output;
     let mut lines = vec![format!("plan: restore backup {} of {}", plan.backup.id, plan.backup.deployment)];
+    for sentence in &plan.chosen {
+        lines.extend(wrap(sentence, WIDTH - 2).into_iter().map(|text| format!("  {text}")));
+    }
     for (number, step) in plan.steps.iter().enumerate() {
         for (line, text) in wrap(step, WIDTH - 5).into_iter().enumerate() {
             lines.push(if line == 0 { format!("{:>3}. {text}", number + 1) } else { format!("     {text}") });

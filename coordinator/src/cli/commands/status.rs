@@ -40,6 +40,7 @@ fn print_shard(context: &Context, shard: &json::ShardStatus, now: Timestamp) -> 
     let name =
         if shard.shard == "0" { shard.deployment.clone() } else { format!("{}/{}", shard.deployment, shard.shard) };
     output.text(format_args!("{bold}{name}{bold:#}"))?;
+    print_alarms(context, &shard.alarms, now)?;
     output.text(format_args!("  canonical copy    {}", canonical_line(shard)))?;
     output.text(format_args!("  data loss window  {}", window_line(shard)))?;
     output.text(format_args!("  last backup       {}", backup_line(shard.last_backup.as_ref(), now)))?;
@@ -61,6 +62,24 @@ fn print_shard(context: &Context, shard: &json::ShardStatus, now: Timestamp) -> 
     for finding in &shard.findings {
         for (line, text) in wrap(finding, 94).into_iter().enumerate() {
             output.text(format_args!("{}{text}", if line == 0 { "note: " } else { "      " }))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_alarms(context: &Context, alarms: &[json::Alarm], now: Timestamp) -> Result<(), Stop> {
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    for alarm in alarms {
+        let since = format!("{} (since {})", alarm.sentence, ago(alarm.since, now));
+        for (line, text) in wrap(&since, 90).into_iter().enumerate() {
+            if line == 0 {
+                context.output.text(format_args!("  {red}ALARM{red:#} {text}"))?;
+            } else {
+                context.output.text(format_args!("        {text}"))?;
+            }
+        }
+        for (line, text) in wrap(&alarm.hint, 86).into_iter().enumerate() {
+            context.output.text(format_args!("        {}{text}", if line == 0 { "hint: " } else { "      " }))?;
         }
     }
     Ok(())
@@ -92,7 +111,13 @@ fn window_line(shard: &json::ShardStatus) -> String {
 
 fn backup_line(backup: Option<&json::Backup>, now: Timestamp) -> String {
     match backup {
-        Some(backup) => format!("{} of {}, {}", backup.id, backup.node, ago(backup.received_at, now)),
+        Some(backup) => {
+            let data = backup
+                .data_as_of
+                .from
+                .map_or("data of unknown age".to_owned(), |from| format!("data {} old", duration(now.since(from))));
+            format!("{} of {}, made {}, {data}", backup.id, backup.node, ago(backup.received_at, now))
+        }
         None => "none yet".to_owned(),
     }
 }

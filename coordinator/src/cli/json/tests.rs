@@ -73,7 +73,7 @@ fn canonical_has_the_documented_shape() {
     "forks":[{"parent":"7575757575757575757575757575757575757575","offset":615,
     "children":["2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a","7575757575757575757575757575757575757575"],
     "accepted":null}],
-    "explanation":["It is."]}"#,
+    "explanation":["It is."],"may_hold_more":[],"advice":[]}"#,
     );
 }
 
@@ -101,7 +101,7 @@ fn a_shard_without_anything_has_every_key_all_the_same() {
     "canonical":null,"data_loss_window_seconds":null,"data_loss_window_target_seconds":86400.0,
     "last_backup":null,"nodes":[{"node":"fra-1","site":"fra","connected":false,"last_seen":null,"role":null,
     "engine":null,"server_version":null,"history":null,"offset":null,"link_up":null,"lag_bytes":null,
-    "keys":null,"clock_skew_ms":null,"trouble":null,"tasks":[],"agent_version":""}],"findings":[]}],
+    "keys":null,"clock_skew_ms":null,"trouble":null,"tasks":[],"agent_version":""}],"findings":[],"alarms":[]}],
     "warnings":[]}"#,
     );
 }
@@ -143,6 +143,7 @@ fn a_backup_has_the_documented_shape() {
     "site":"fra","history":null,"offset":null,"data_as_of":{"from":null,"to":null},
     "taken_at":"2027-01-15T08:00:00.000Z","received_at":"2027-01-15T08:00:01.000Z","keys":7,"rdb_bytes":100,
     "stored_bytes":200,"verified":"never","method":"file","engine":"valkey","server_version":"9.1.2",
-    "stale":"its link was down","ineligible":null,"content_digest":null}],"unreadable":[]}"#,
+    "stale":"its link was down","ineligible":null,"content_digest":null,"vouched":null,
+    "data_as_of_reason":null}],"unreadable":[]}"#,
     );
 }

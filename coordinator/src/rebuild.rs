@@ -1,0 +1,131 @@
+//! `urtext catalog rebuild`: the index is thrown away and made again from the repository, while everything
+//! goes on.
+//!
+//! Kept is what no repository has: who may connect, what is under way, what was observed. All else comes from
+//! the manifests and the records, so that a catalog which has gone wrong, or was edited, is right again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::info;
+use urtext_repository::{BackupKey, Manifest};
+use urtext_types::Timestamp;
+
+use crate::{
+    Fault,
+    app::App,
+    catalog::{BackupEntry, Index, KnownEdge},
+    reconcile::{Look, entry, estimated_clock, learn_from},
+    records::{Recalled, Recollection},
+    shard::ShardKey,
+};
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    pub backups: usize,
+    /// Of those: not in the catalog before.
+    pub backups_found: usize,
+    /// In the catalog before, and not in the repository.
+    pub backups_gone: usize,
+    pub edges: usize,
+    pub contradictions: usize,
+    pub accepted: usize,
+    pub vouches: usize,
+    /// What could not be read, each with the reason.
+    pub unreadable: Vec<String>,
+}
+
+/// What one manifest says of the histories.
+struct Told {
+    shard: ShardKey,
+    manifest: Manifest,
+    received_at: Timestamp,
+}
+
+impl App {
+    /// Makes the index again.
+    ///
+    /// # Errors
+    /// The repository or the catalog does not answer: the index is as it was.
+    pub async fn rebuild_catalog(&self) -> Result<Rebuilt, Fault> {
+        let _alone = self.rebuilding.lock().await;
+        let attempt = || "rebuild the catalog".to_owned();
+        self.record_edges().await?;
+        let before = self.catalog.backups(None).await.map_err(Fault::while_doing(attempt()))?;
+        let before: BTreeMap<BackupKey, BackupEntry> = before.into_iter().map(|entry| (entry.key(), entry)).collect();
+        let Recollection { recalled, unreadable } = self.read_records().await?;
+        let mut rebuilt = Rebuilt { unreadable, ..Rebuilt::default() };
+        let mut index = Index::default();
+        for (shard, recalled) in recalled {
+            match recalled {
+                Recalled::Fork(edge) => index.edges.push((shard, KnownEdge { edge, recorded: true })),
+                Recalled::Decision(decision) => index.decisions.push((shard, decision)),
+                Recalled::Vouch(vouch) => index.vouches.push((shard, vouch)),
+            }
+        }
+        let told = self.read_manifests(&before, &mut index, &mut rebuilt).await?;
+        let listed: BTreeSet<BackupKey> = index.backups.iter().map(BackupEntry::key).collect();
+        rebuilt.backups = listed.len();
+        rebuilt.backups_found = listed.iter().filter(|key| !before.contains_key(key)).count();
+        rebuilt.backups_gone = before.keys().filter(|key| !listed.contains(key)).count();
+        (rebuilt.accepted, rebuilt.vouches) = (index.decisions.len(), index.vouches.len());
+
+        self.catalog.replace_index(&index).await.map_err(Fault::while_doing(attempt()))?;
+        let known = self.catalog.lineages().await.map_err(Fault::while_doing(attempt()))?;
+        self.histories.relearn(&known);
+        for Told { shard, manifest, received_at } in told {
+            let clock = estimated_clock(&manifest);
+            for learned in self.histories.with(&shard, |known| learn_from(known, &manifest, received_at, clock)) {
+                self.keep(&shard, learned).await;
+            }
+        }
+        // What was committed meanwhile.
+        self.reconcile(None).await?;
+        let shards: BTreeSet<&ShardKey> = known.keys().collect();
+        for shard in shards {
+            let histories = self.histories.of(shard);
+            rebuilt.edges += histories.lineage.edges().count();
+            rebuilt.contradictions += histories.contradictions.len();
+        }
+        info!(backups = rebuilt.backups, edges = rebuilt.edges, "rebuilt the catalog from the repository");
+        Ok(rebuilt)
+    }
+
+    async fn read_manifests(
+        &self,
+        before: &BTreeMap<BackupKey, BackupEntry>,
+        index: &mut Index,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<Vec<Told>, Fault> {
+        let found = self.repository.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+        let mut told = Vec::new();
+        for key in found {
+            let known = before.get(&key);
+            let trouble = match self.look(&key).await {
+                Look::Good(manifest) => {
+                    let mut manifest = *manifest;
+                    // Only the coordinator that was there knows when it arrived; its id is from then, nearly.
+                    let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
+                    index.backups.push(entry(&manifest, received_at));
+                    // Of a large backup they are thousands, and say nothing about histories.
+                    manifest.parts = Vec::new();
+                    let shard = ShardKey::new(manifest.deployment.clone(), manifest.shard.clone());
+                    told.push(Told { shard, manifest, received_at });
+                    continue;
+                }
+                Look::Gone => continue,
+                Look::Damaged(reason) => (Some(reason), None),
+                Look::Unreadable(reason) => {
+                    self.check_repository_answers().await.map_err(Fault::while_doing("read the manifests"))?;
+                    (None, Some(reason))
+                }
+            };
+            let reason = trouble.0.as_ref().or(trouble.1.as_ref()).cloned().unwrap_or_default();
+            rebuilt.unreadable.push(format!("backup {}: {reason}", key.id));
+            if let Some(known) = known {
+                index.backups.push(BackupEntry { damaged: trouble.0, unreadable: trouble.1, ..known.clone() });
+            }
+        }
+        Ok(told)
+    }
+}

@@ -1,0 +1,253 @@
+//! Records: what the repository keeps for ever beside the backups. Forks and decisions are recalled from it
+//! whenever a coordinator starts, so that one that has only the repository learns the same.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures::TryStreamExt;
+use tracing::warn;
+use urtext_planner::AcceptedLineage;
+use urtext_repository::{Location, ObjectPrefix, Record, RecordBody, RecordKind};
+use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, Timestamp};
+
+use crate::{
+    Fault,
+    app::App,
+    catalog::{Decision, KnownEdge, Vouch},
+    clock::entropy,
+    shard::ShardKey,
+};
+
+/// The time of the last record: ids sort by time, and records must sort in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct RecordClock(AtomicI64);
+
+impl RecordClock {
+    /// A time for the next record: `now`, or a millisecond after the record before it.
+    fn tick(&self, now: Timestamp) -> Timestamp {
+        let next = |last: i64| Some(now.as_millis().max(last.saturating_add(1)));
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        Timestamp::from_millis(next(last.unwrap_or_else(|last| last)).unwrap_or(now.as_millis()))
+    }
+}
+
+/// One thing that the repository says about a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recalled {
+    Fork(ForkEdge),
+    Decision(Decision),
+    Vouch(Vouch),
+}
+
+/// What all records say, each about its shard, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Recollection {
+    pub recalled: Vec<(ShardKey, Recalled)>,
+    /// Records that could not be read, each with the reason.
+    pub unreadable: Vec<String>,
+}
+
+/// What a record says about a shard; an audit record says nothing about copies.
+fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
+    let Record { id, deployment, who, at, reason, body, .. } = record;
+    let reason = reason.unwrap_or_default();
+    let (shard, recalled) = match body {
+        RecordBody::LineageEdge { shard, edge } => (shard, Recalled::Fork(edge)),
+        RecordBody::AcceptedLineage { shard, history, over } => {
+            let accepted = AcceptedLineage { history, over, at, by: who, reason };
+            (shard, Recalled::Decision(Decision { record: id, accepted }))
+        }
+        RecordBody::Vouch { shard, backup } => {
+            (shard, Recalled::Vouch(Vouch { record: id, backup, by: who, at, reason }))
+        }
+        RecordBody::Audit { .. } => return None,
+    };
+    Some((ShardKey::new(deployment, shard), recalled))
+}
+
+impl App {
+    /// Takes in the records of all deployments.
+    pub async fn recall_records(&self) -> Result<(), Fault> {
+        let Recollection { recalled, unreadable } = self.read_records().await?;
+        for sentence in &unreadable {
+            warn!(record = %sentence, "a record cannot be read");
+        }
+        *self.unreadable_records.lock().expect("nothing panics while it holds the unreadable") = unreadable;
+        for (shard, recalled) in recalled {
+            self.recall(&shard, recalled).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads what all records say about copies.
+    ///
+    /// # Errors
+    /// They cannot be listed. One that cannot be read does not hide the others.
+    pub async fn read_records(&self) -> Result<Recollection, Fault> {
+        let attempt = || "read the records of the repository".to_owned();
+        let mut all = Recollection::default();
+        for deployment in self.recorded_deployments().await? {
+            for kind in [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch] {
+                let records =
+                    self.repository.records(&deployment, kind).await.map_err(Fault::while_doing(attempt()))?;
+                for record in records {
+                    match record {
+                        Ok(record) => all.recalled.extend(recalled(record)),
+                        Err(error) => all.unreadable.push(Chain(&error).to_string()),
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn recall(&self, shard: &ShardKey, recalled: Recalled) -> Result<(), Fault> {
+        match recalled {
+            Recalled::Fork(edge) => {
+                let mut learned = self.histories.with(shard, |known| known.learn_edge(edge));
+                // It has its record already.
+                for edge in learned.edges.drain(..).chain(learned.refused.drain(..)) {
+                    self.catalog
+                        .put_edge(shard, KnownEdge { edge, recorded: true })
+                        .await
+                        .map_err(Fault::while_doing("keep a fork"))?;
+                }
+                self.keep(shard, learned).await;
+            }
+            Recalled::Decision(decision) => {
+                self.histories.with(shard, |known| {
+                    if !known.decisions.contains(&decision.accepted) {
+                        known.decisions.push(decision.accepted.clone());
+                    }
+                });
+                self.catalog
+                    .put_decision(shard, &decision)
+                    .await
+                    .map_err(Fault::while_doing("keep an accepted lineage"))?;
+            }
+            Recalled::Vouch(vouch) => {
+                let kept = self.catalog.put_vouch(shard, &vouch).await;
+                kept.map_err(Fault::while_doing("keep what an operator vouches for"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every deployment that has records.
+    pub async fn recorded_deployments(&self) -> Result<Vec<DeploymentName>, Fault> {
+        let prefix: ObjectPrefix = "records".parse().expect("a valid prefix");
+        let mut listed = self.repository.store().list(&prefix);
+        let mut deployments = std::collections::BTreeSet::new();
+        while let Some(object) =
+            listed.try_next().await.map_err(Fault::while_doing("list the records of the repository"))?
+        {
+            if let Some(Location::Record { deployment, .. }) = Location::parse(&object.name) {
+                deployments.insert(deployment);
+            }
+        }
+        Ok(deployments.into_iter().collect())
+    }
+
+    /// Writes the records of statements about forks that have none yet.
+    pub async fn record_edges(&self) -> Result<(), Fault> {
+        let unrecorded = self.catalog.unrecorded_edges().await.map_err(Fault::while_doing("look for new forks"))?;
+        for (shard, edge) in unrecorded {
+            let body = RecordBody::LineageEdge { shard: shard.shard.clone(), edge };
+            self.put_record(&shard, "coordinator", None, body).await?;
+            self.catalog
+                .put_edge(&shard, KnownEdge { edge, recorded: true })
+                .await
+                .map_err(Fault::while_doing("keep a fork"))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a record in the repository.
+    pub async fn put_record(
+        &self,
+        shard: &ShardKey,
+        who: &str,
+        reason: Option<String>,
+        body: RecordBody,
+    ) -> Result<RecordId, Fault> {
+        let at = self.record_clock.tick(self.clock.now());
+        let id = RecordId::new(at, entropy());
+        let record = Record {
+            format_version: urtext_repository::FORMAT_VERSION,
+            id,
+            deployment: shard.deployment.clone(),
+            who: who.to_owned(),
+            at,
+            reason,
+            body,
+        };
+        self.repository.put_record(&record).await.map_err(Fault::while_doing("keep a record in the repository"))?;
+        Ok(id)
+    }
+
+    /// Records that an operator has looked at a backup and says that it is right.
+    pub async fn vouch(
+        &self,
+        shard: &ShardKey,
+        backup: BackupId,
+        reason: String,
+        by: String,
+    ) -> Result<RecordId, Fault> {
+        if reason.trim().is_empty() {
+            return Err(Fault::new(ErrorKind::Usage, "to vouch for a backup needs a reason")
+                .with_hint("say why it is right with --reason: it is kept for ever"));
+        }
+        self.reconcile(Some(&shard.deployment)).await?;
+        let entry = self.catalog.backup(backup).await.map_err(Fault::while_doing("look up a backup"))?;
+        if entry.is_none_or(|entry| (entry.deployment, entry.shard) != (shard.deployment.clone(), shard.shard.clone()))
+        {
+            return Err(Fault::new(ErrorKind::NotFound, format!("{shard} has no backup {backup}"))
+                .with_hint(format!("`urtext backups {}` lists them", shard.deployment)));
+        }
+        let body = RecordBody::Vouch { shard: shard.shard.clone(), backup };
+        let record = self.put_record(shard, &by, Some(reason.clone()), body).await?;
+        let vouch = Vouch { record, backup, by, at: record.timestamp(), reason };
+        let kept = self.catalog.put_vouch(shard, &vouch).await;
+        kept.map_err(Fault::while_doing("keep what an operator vouches for"))?;
+        Ok(record)
+    }
+
+    /// What was decided, newest first: who, when, what, and why.
+    pub async fn audit(&self, deployment: Option<&DeploymentName>) -> Result<Vec<Record>, Fault> {
+        let deployments = match deployment {
+            Some(deployment) => vec![deployment.clone()],
+            None => self.recorded_deployments().await?,
+        };
+        let mut records = Vec::new();
+        for deployment in &deployments {
+            for kind in [RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::Audit] {
+                let read = self.repository.records(deployment, kind).await;
+                for record in read.map_err(Fault::while_doing("read the audit"))? {
+                    match record {
+                        Ok(record) => records.push(record),
+                        // Half an audit is none.
+                        Err(error) if error.kind() == ErrorKind::Unavailable => {
+                            return Err(Fault::while_doing("read the audit")(error));
+                        }
+                        Err(error) => warn!(%deployment, error = %Chain(&error), "a record cannot be read"),
+                    }
+                }
+            }
+        }
+        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_one_millisecond_sort_in_the_order_in_which_they_were_made() {
+        let clock = RecordClock::default();
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let times = [now, now, now.plus(std::time::Duration::from_millis(1)), now].map(|now| clock.tick(now));
+        assert!(times.is_sorted() && times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+        assert_eq!(times[0], now);
+    }
+}

@@ -3,9 +3,9 @@
 use crate::{
     Depth, Event, Item, Part, ValueType,
     cursor::{Cursor, FaultKind, Stop},
-    machine::{Context, Step, decode},
     packed::{Damage, Entry, intset, listpack, parse_score, ziplist, zipmap},
     text,
+    walk::{Context, Step, UNIT_BYTES, decode},
 };
 
 /// What follows in the file for one element, in this order.
@@ -44,6 +44,7 @@ enum Packed {
     ListListpack,
     HashListpackEx,
     HashTemplate,
+    HashTemplateWhole,
 }
 
 /// How a layout is walked.
@@ -66,14 +67,23 @@ pub(crate) struct Collection {
     earliest: i64,
     /// Of the field that is being read.
     expiry: Option<i64>,
-    template: u64,
-    indexed: bool,
+    template: Template,
+}
+
+/// The fields of a hash that holds only values.
+#[derive(Debug)]
+enum Template {
+    None,
+    /// In the file's templates, by this id.
+    Id(u64),
+    /// In front of the values.
+    Own(Vec<Vec<u8>>),
 }
 
 impl Collection {
     /// Reads what stands before the first element.
     #[inline]
-    pub(crate) fn start(value_type: ValueType, cursor: &mut Cursor<'_>) -> Result<Self, Stop> {
+    pub(crate) fn start(value_type: ValueType, context: &mut Context, cursor: &mut Cursor<'_>) -> Result<Self, Stop> {
         use Piece as P;
         use ValueType as T;
         const FIELD: P = P::Text(Part::Field);
@@ -86,11 +96,11 @@ impl Collection {
             T::Zset2 => Layout::Pieces(&[MEMBER, P::Score]),
             T::Hash => Layout::Pieces(&[FIELD, VALUE]),
             T::ValkeyHash2 => Layout::Pieces(&[FIELD, VALUE, P::Expiry]),
-            T::HashMetadata => Layout::Pieces(&[P::RelativeExpiry, FIELD, VALUE, P::TellExpiry]),
+            T::HashMetadata | T::HashMetadataPreGa => Layout::Pieces(&[P::RelativeExpiry, FIELD, VALUE, P::TellExpiry]),
             T::ListQuicklist => Layout::Pieces(&[P::Ziplist]),
             T::ListQuicklist2 => Layout::Pieces(&[P::QuicklistNode]),
             T::Array => Layout::Pieces(&[P::ArrayIndex, P::ArrayElement]),
-            T::HashTemplateArray => Layout::Pieces(&[P::TemplateField, VALUE]),
+            T::HashTemplateArray | T::HashTemplateArrayWhole => Layout::Pieces(&[P::TemplateField, VALUE]),
             T::HashZipmap => Layout::Packed(Packed::Zipmap),
             T::ListZiplist => Layout::Packed(Packed::ListZiplist),
             T::SetIntset => Layout::Packed(Packed::Intset),
@@ -99,8 +109,9 @@ impl Collection {
             T::HashListpack => Layout::Packed(Packed::HashListpack),
             T::ZsetListpack => Layout::Packed(Packed::ZsetListpack),
             T::SetListpack => Layout::Packed(Packed::SetListpack),
-            T::HashListpackEx => Layout::Packed(Packed::HashListpackEx),
+            T::HashListpackEx | T::HashListpackExPreGa => Layout::Packed(Packed::HashListpackEx),
             T::HashTemplateListpack => Layout::Packed(Packed::HashTemplate),
+            T::HashTemplateListpackWhole => Layout::Packed(Packed::HashTemplateWhole),
             T::String
             | T::Module2
             | T::StreamListpacks
@@ -110,10 +121,15 @@ impl Collection {
             | T::StreamListpacks5 => unreachable!("has a walk of its own"),
         };
         let mut collection =
-            Self { layout, left: 1, at: 0, elements: 0, earliest: 0, expiry: None, template: 0, indexed: false };
+            Self { layout, left: 1, at: 0, elements: 0, earliest: 0, expiry: None, template: Template::None };
         match value_type {
             T::HashMetadata => {
                 collection.earliest = cursor.i64_le()?;
+                collection.left = cursor.length()?;
+            }
+            T::HashMetadataPreGa => {
+                // Expiries are absolute: relative to what one more than none is.
+                collection.earliest = 1;
                 collection.left = cursor.length()?;
             }
             // Repeats what the listpack holds; servers load it into the index of expiries.
@@ -123,11 +139,21 @@ impl Collection {
                 if cursor.length()? == 1 {
                     cursor.length()?;
                 }
-                collection.indexed = true;
             }
             T::HashTemplateArray => {
-                collection.template = cursor.length()?;
-                collection.left = u64::MAX; // until the template says how many
+                let id = cursor.length()?;
+                let Some(fields) = context.templates.get(&id) else {
+                    return Err(cursor.damaged("a hash refers to a template that is not in the file"));
+                };
+                collection.left = fields.len() as u64;
+                collection.template = Template::Id(id);
+            }
+            T::HashTemplateArrayWhole | T::HashTemplateListpackWhole => {
+                let fields = own_fields(context, cursor)?;
+                if value_type == T::HashTemplateArrayWhole {
+                    collection.left = fields.len() as u64;
+                }
+                collection.template = Template::Own(fields);
             }
             _ if matches!(collection.layout, Layout::Pieces(_)) => collection.left = cursor.length()?,
             _ => {}
@@ -155,9 +181,6 @@ impl Collection {
                 while self.left > 0 {
                     let pass = self.piece(pieces[self.at], context, cursor, sink)?;
                     cursor.commit();
-                    if self.left == 0 {
-                        break; // an empty template
-                    }
                     self.at += 1;
                     if self.at == pieces.len() {
                         self.at = 0;
@@ -235,19 +258,17 @@ impl Collection {
                 }
             }
             Piece::ArrayElement => return self.array_element(context, cursor, sink),
-            Piece::TemplateField => {
-                let Some(fields) = context.templates.get(&self.template) else {
-                    return Err(cursor.damaged("a hash refers to a template that is not in the file"));
+            Piece::TemplateField if values => {
+                let fields = match &self.template {
+                    Template::Own(fields) => fields.as_slice(),
+                    Template::Id(id) => context.templates.get(id).map_or(&[][..], Vec::as_slice),
+                    Template::None => &[],
                 };
-                let field = match self.left {
-                    u64::MAX => 0,
-                    left => fields.len() - left as usize,
-                };
-                self.left = (fields.len() - field) as u64;
-                if let (true, Some(name)) = (values, fields.get(field)) {
+                if let Some(name) = fields.len().checked_sub(self.left as usize).and_then(|at| fields.get(at)) {
                     text::pieces(Part::Field, name, sink);
                 }
             }
+            Piece::TemplateField => {}
         }
         Ok(None)
     }
@@ -298,12 +319,41 @@ impl Collection {
         let at = cursor.position();
         let stored = cursor.string("a packed structure", context.limits.packed_bytes)?;
         let mut scratch = std::mem::take(&mut context.scratch);
-        let checked = decode(stored, &mut scratch).and_then(|blob| walk(kind, blob, context, sink));
+        let checked = decode(stored, &mut scratch).and_then(|blob| walk(kind, blob, &self.template, context, sink));
         context.scratch = scratch;
         self.elements += checked.map_err(|what| Cursor::fault_at(at, FaultKind::Damaged(what)))?;
         cursor.commit();
         Ok(None)
     }
+}
+
+/// The fields in front of a hash's values, as DUMP writes them: packed, or one by one (`rdb.c:rdbLoadTemplateFields`).
+fn own_fields(context: &mut Context, cursor: &mut Cursor<'_>) -> Result<Vec<Vec<u8>>, Stop> {
+    let scratch = &mut context.scratch;
+    let mut fields = Vec::new();
+    match cursor.length()? {
+        0 => {
+            let stored = cursor.string("the packed fields of a hash", UNIT_BYTES)?;
+            let blob = decode(stored, scratch).map_err(|what| cursor.damaged(what))?;
+            let walked = listpack::walk(blob, |_, entry| {
+                fields.push(match entry {
+                    Entry::Bytes(bytes) => bytes.to_vec(),
+                    Entry::Integer(n) => text::integer_text(n),
+                });
+                Ok(())
+            });
+            walked.map_err(|what| cursor.damaged(what))?;
+        }
+        1 => {
+            for _ in 0..cursor.length()? {
+                let field = cursor.string("a hash's field", UNIT_BYTES)?;
+                cursor.bound_unit(UNIT_BYTES)?;
+                fields.push(decode(field, scratch).map_err(|what| cursor.damaged(what))?.to_vec());
+            }
+        }
+        _ => return Err(cursor.damaged("the fields of a hash are neither packed nor plain")),
+    }
+    if fields.is_empty() { Err(cursor.damaged("a hash template has no fields")) } else { Ok(fields) }
 }
 
 /// The text form of scores up to RDB version 7.
@@ -320,7 +370,13 @@ fn old_score(cursor: &mut Cursor<'_>) -> Result<f64, Stop> {
 }
 
 /// Checks one packed structure, tells its entries at the depth *values*, and gives their number.
-fn walk<F: FnMut(Event<'_>)>(kind: Packed, blob: &[u8], context: &Context, sink: &mut F) -> Result<u64, Damage> {
+fn walk<F: FnMut(Event<'_>)>(
+    kind: Packed,
+    blob: &[u8],
+    template: &Template,
+    context: &Context,
+    sink: &mut F,
+) -> Result<u64, Damage> {
     let values = context.depth == Depth::Values;
     let odd =
         |count: u64| if count.is_multiple_of(2) { Ok(count) } else { Err("a field or member lacks its other half") };
@@ -358,12 +414,16 @@ fn walk<F: FnMut(Event<'_>)>(kind: Packed, blob: &[u8], context: &Context, sink:
             })?;
             if count.is_multiple_of(3) { Ok(count) } else { Err("a field lacks its value or expiry") }
         }
-        Packed::HashTemplate => {
+        Packed::HashTemplate | Packed::HashTemplateWhole => {
             let mut fields = None;
             let count = listpack::walk(blob, |i, entry| match (i, fields) {
                 (0, _) => {
                     let id = entry.integer().and_then(|id| u64::try_from(id).ok());
-                    fields = id.and_then(|id| context.templates.get(&id));
+                    fields = match template {
+                        // The id meant something in the memory of the server that wrote it.
+                        Template::Own(fields) => id.and(Some(fields)),
+                        Template::None | Template::Id(_) => id.and_then(|id| context.templates.get(&id)),
+                    };
                     if fields.is_some() { Ok(()) } else { Err("a hash refers to a template that is not in the file") }
                 }
                 (i, Some(fields)) => {

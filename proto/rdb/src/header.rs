@@ -4,8 +4,6 @@ use std::fmt;
 
 use urtext_types::Engine;
 
-use crate::RdbError;
-
 /// `REDIS0011`, `VALKEY080`: the dialect of the file.
 ///
 /// Some type bytes and opcodes mean different things in the two engines, so they are always read
@@ -30,30 +28,6 @@ pub const VALKEY_VERSIONS: std::ops::RangeInclusive<u32> = 80..=81;
 const FIRST_WITH_CHECKSUM: u32 = 5;
 
 impl RdbHeader {
-    /// Reads the first nine bytes of a file.
-    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, RdbError> {
-        let (engine, digits) = if let Some(digits) = bytes.strip_prefix(b"REDIS") {
-            (Engine::Redis, digits)
-        } else if let Some(digits) = bytes.strip_prefix(b"VALKEY") {
-            (Engine::Valkey, digits)
-        } else if bytes.starts_with(b"VCS") {
-            // Valkey 9.2 with `rdbcompression lz4|zstd`: `VCS`, version, codec, 0, kind.
-            return Err(RdbError::Compressed { codec: bytes[4] });
-        } else {
-            return Err(RdbError::NotRdb { found: *bytes });
-        };
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return Err(RdbError::NotRdb { found: *bytes });
-        }
-        let version = digits.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0'));
-        let header = Self { engine, version };
-        let known = match engine {
-            Engine::Redis => (1..=MAX_REDIS_VERSION).contains(&version),
-            Engine::Valkey => VALKEY_VERSIONS.contains(&version),
-        };
-        if known { Ok(header) } else { Err(RdbError::UnknownVersion { header }) }
-    }
-
     /// Whether eight bytes of checksum follow the end mark.
     pub fn has_checksum(self) -> bool {
         self.version >= FIRST_WITH_CHECKSUM
@@ -84,29 +58,5 @@ impl fmt::Display for RdbHeader {
             Engine::Redis => write!(f, "REDIS{:04}", self.version),
             Engine::Valkey => write!(f, "VALKEY{:03}", self.version),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_reads_back_as_written() {
-        for text in [b"REDIS0005", b"REDIS0011", b"VALKEY080"] {
-            let header = RdbHeader::parse(text).expect("a header");
-            assert_eq!(&header.to_bytes(), text);
-            assert_eq!(header.to_string().as_bytes(), text);
-        }
-    }
-
-    #[test]
-    fn what_is_not_known_is_refused_by_name() {
-        assert!(matches!(RdbHeader::parse(b"REDIS0016"), Err(RdbError::UnknownVersion { .. })));
-        assert!(matches!(RdbHeader::parse(b"REDIS0000"), Err(RdbError::UnknownVersion { .. })));
-        assert!(matches!(RdbHeader::parse(b"VALKEY079"), Err(RdbError::UnknownVersion { .. })));
-        assert!(matches!(RdbHeader::parse(b"REDIS00x1"), Err(RdbError::NotRdb { .. })));
-        assert!(matches!(RdbHeader::parse(b"*3\r\n$3\r\nS"), Err(RdbError::NotRdb { .. })));
-        assert!(matches!(RdbHeader::parse(b"VCS\x01\x02\0\x01\0\0"), Err(RdbError::Compressed { codec: 2 })));
     }
 }

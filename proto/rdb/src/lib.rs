@@ -21,7 +21,9 @@ mod event;
 mod header;
 mod lzf;
 mod machine;
+mod magic;
 mod module;
+mod opcode;
 mod packed;
 mod parser;
 mod slot;
@@ -30,6 +32,7 @@ mod text;
 mod value;
 mod value_type;
 mod verify;
+mod walk;
 mod writer;
 
 pub use aux_fields::AuxFields;
@@ -40,10 +43,11 @@ pub use event::{
     Checksum, Depth, Event, Item, Key, KeyEnd, ModuleId, ModuleItem, Part, StreamId, StreamItem, StreamTail,
 };
 pub use header::{HEADER_BYTES, MAX_REDIS_VERSION, RdbHeader, VALKEY_VERSIONS};
-pub use parser::{Limits, Parser};
+pub use parser::Parser;
 pub use slot::{SLOTS, key_slot};
 pub use text::PIECE;
 pub use value::{Collector, HashField, ModulePart, Record, Stream, StreamEntry, StreamGroup, Value};
 pub use value_type::{LogicalType, ValueType};
 pub use verify::{DatabaseSummary, Options, Summary, TrailingBytes, Verifier};
+pub use walk::Limits;
 pub use writer::{Unwritable, Writer};

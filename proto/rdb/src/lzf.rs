@@ -6,30 +6,70 @@ pub(crate) const DAMAGED: &str = "a compressed string does not decode to its len
 /// Matches reach at most this far back.
 const WINDOW: usize = 1 << 13;
 
+/// Literals come at most this many at a time, and matches are copied in halves of it.
+const STRIDE: usize = 32;
+/// What one instruction may write: its longest match, rounded up to whole copies.
+const INSTRUCTION: usize = 264 + STRIDE;
+
 /// Decodes `input` into `output`, which ends up with exactly `len` bytes.
+///
+/// Copies are of fixed sizes, which are single moves, and may go beyond what an instruction gives: the next
+/// one writes over it. `output` grows with what has been decoded, never ahead of it by what `len` claims.
 pub(crate) fn decode(input: &[u8], len: usize, output: &mut Vec<u8>) -> Result<(), &'static str> {
-    output.clear();
-    output.reserve(len);
+    let mut done = 0_usize;
     let mut rest = input;
     while let [control, after @ ..] = rest {
+        if output.len() - done < INSTRUCTION {
+            output.resize((2 * done).max(4096).min(len) + 2 * INSTRUCTION, 0);
+        }
         let control = usize::from(*control);
-        if control < 32 {
-            let literals = after.get(..=control).ok_or(DAMAGED)?;
-            if output.len() + literals.len() > len {
-                return Err(DAMAGED);
+        let count = if control < 32 {
+            let count = control + 1;
+            match (after.first_chunk::<STRIDE>(), output[done..].first_chunk_mut::<STRIDE>()) {
+                (Some(from), Some(to)) => *to = *from,
+                _ => output[done..done + count].copy_from_slice(after.get(..count).ok_or(DAMAGED)?),
             }
-            output.extend_from_slice(literals);
-            rest = &after[literals.len()..];
+            rest = &after[count..];
+            count
         } else {
             let (count, distance, used) = reference(control, after).ok_or(DAMAGED)?;
-            if distance > output.len() || output.len() + count > len {
-                return Err(DAMAGED);
-            }
-            copy_back(output, distance, count);
+            let from = done.checked_sub(distance).ok_or(DAMAGED)?;
+            copy_within(output, from, done, count);
             rest = &after[used..];
+            count
+        };
+        done += count;
+        if done > len {
+            return Err(DAMAGED);
         }
     }
-    if output.len() == len { Ok(()) } else { Err(DAMAGED) }
+    output.truncate(done);
+    if done == len { Ok(()) } else { Err(DAMAGED) }
+}
+
+/// Copies `count` bytes from `from` to `to`, where the two may overlap; there is room for [`INSTRUCTION`].
+#[inline]
+fn copy_within(output: &mut [u8], from: usize, to: usize, count: usize) {
+    const HALF: usize = STRIDE / 2;
+    let distance = to - from;
+    if distance >= HALF {
+        let mut at = 0;
+        loop {
+            let piece: [u8; HALF] = output[from + at..from + at + HALF].try_into().expect("as long as said");
+            output[to + at..to + at + HALF].copy_from_slice(&piece);
+            at += HALF;
+            if at >= count {
+                break;
+            }
+        }
+    } else if distance == 1 {
+        let byte = output[from];
+        output[to..to + count].fill(byte);
+    } else {
+        for i in 0..count {
+            output[to + i] = output[from + i];
+        }
+    }
 }
 
 /// Checks that `input` would decode to exactly `len` bytes, without doing it.

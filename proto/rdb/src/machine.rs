@@ -1,40 +1,16 @@
 //! The walk over an RDB: header, opcodes, records, end.
 
-use std::collections::BTreeMap;
-
 use urtext_types::Engine;
 
 use crate::{
-    Depth, Event, Key, KeyEnd, Limits, ModuleId, Part, RdbHeader, ValueType,
+    Depth, Event, Key, KeyEnd, ModuleId, Part, RdbHeader, ValueType,
     collection::Collection,
-    cursor::{Cursor, FaultKind, RawString, Stop},
+    cursor::{Cursor, FaultKind, Stop},
     header::HEADER_BYTES,
-    lzf, module, stream,
+    module, opcode, stream,
     text::{self, Passing},
+    walk::{Context, Limits, Step, UNIT_BYTES, decode},
 };
-
-/// Upper bound on what has a count of parts and is still read as one unit, again from its start while it
-/// is incomplete: a hash template, the ranges of a slot import, the metadata of a key.
-pub(crate) const UNIT_BYTES: u64 = 1 << 20;
-
-pub(crate) mod opcode {
-    pub(crate) const HASH_TEMPLATE: u8 = 242;
-    pub(crate) const KEY_META_OR_SLOT_IMPORT: u8 = 243;
-    pub(crate) const SLOT_INFO: u8 = 244;
-    pub(crate) const FUNCTION2: u8 = 245;
-    pub(crate) const FUNCTION_PRE_GA: u8 = 246;
-    pub(crate) const MODULE_AUX: u8 = 247;
-    pub(crate) const IDLE: u8 = 248;
-    pub(crate) const FREQ: u8 = 249;
-    pub(crate) const AUX: u8 = 250;
-    pub(crate) const RESIZEDB: u8 = 251;
-    pub(crate) const EXPIRETIME_MS: u8 = 252;
-    pub(crate) const EXPIRETIME: u8 = 253;
-    pub(crate) const SELECTDB: u8 = 254;
-    pub(crate) const EOF: u8 = 255;
-    /// Everything up to here is the type of a value, or nothing.
-    pub(crate) const LAST_TYPE: u8 = HASH_TEMPLATE - 1;
-}
 
 /// Where the walk is.
 #[derive(Debug)]
@@ -62,25 +38,6 @@ enum Value {
     Module,
 }
 
-/// What a step of a walk found.
-pub(crate) enum Step {
-    /// The value is complete.
-    Done { empty: bool },
-    /// A string is passing; then the walk goes on.
-    Pass(Passing),
-}
-
-/// What the walks of values share.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) depth: Depth,
-    pub(crate) limits: Limits,
-    /// Decompressed bytes of the string at hand.
-    pub(crate) scratch: Vec<u8>,
-    /// Fields of Redis 8.10's hashes, by template id. As large as the file makes it.
-    pub(crate) templates: BTreeMap<u64, Vec<Vec<u8>>>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Machine {
     context: Context,
@@ -99,7 +56,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(depth: Depth, limits: Limits) -> Self {
         Self {
-            context: Context { depth, limits, scratch: Vec::new(), templates: BTreeMap::new() },
+            context: Context::new(depth, limits),
             header: None,
             database: 0,
             state: State::Header,
@@ -286,6 +243,13 @@ impl Machine {
                     cursor.bound_unit(UNIT_BYTES)?;
                     fields.push(decode(field, scratch).map_err(|what| cursor.damaged(what))?.to_vec());
                 }
+                // Servers refuse both (`rdb.c:rdbLoadRioWithLoadingCtx`).
+                if fields.is_empty() {
+                    return Err(cursor.damaged("a hash template has no fields"));
+                }
+                if self.context.templates.contains_key(&id) {
+                    return Err(cursor.damaged("a hash template's id is given twice"));
+                }
                 sink(Event::HashTemplate { id, fields: &fields });
                 self.context.templates.insert(id, fields);
             }
@@ -327,7 +291,7 @@ impl Machine {
                     passing.map_or(Step::Done { empty: false }, Step::Pass)
                 }
                 Value::Start(value_type) => {
-                    *value = Value::start(*value_type, cursor)?;
+                    *value = Value::start(*value_type, &mut self.context, cursor)?;
                     cursor.commit();
                     continue;
                 }
@@ -387,7 +351,7 @@ struct Head {
 
 impl Value {
     #[inline]
-    fn start(value_type: ValueType, cursor: &mut Cursor<'_>) -> Result<Self, Stop> {
+    fn start(value_type: ValueType, context: &mut Context, cursor: &mut Cursor<'_>) -> Result<Self, Stop> {
         use ValueType as T;
         Ok(match value_type {
             T::String => Self::String,
@@ -397,17 +361,7 @@ impl Value {
             T::StreamListpacks3 => Self::Stream(stream::Walk::start(3, cursor)?),
             T::StreamListpacks4 => Self::Stream(stream::Walk::start(4, cursor)?),
             T::StreamListpacks5 => Self::Stream(stream::Walk::start(5, cursor)?),
-            other => Self::Collection(Collection::start(other, cursor)?),
+            other => Self::Collection(Collection::start(other, context, cursor)?),
         })
     }
-}
-
-/// The content of a whole string. `scratch` holds what is not in the window as such.
-pub(crate) fn decode<'a: 's, 's>(string: RawString<'a>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], &'static str> {
-    match string {
-        RawString::Plain(bytes) => return Ok(bytes),
-        RawString::Integer(n) => *scratch = text::integer_text(i64::from(n)),
-        RawString::Compressed { bytes, len } => lzf::decode(bytes, len, scratch)?,
-    }
-    Ok(scratch)
 }

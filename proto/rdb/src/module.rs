@@ -3,8 +3,8 @@
 use crate::{
     Depth, Event, Item, ModuleItem, Part,
     cursor::{Cursor, Stop},
-    machine::{Context, Step, UNIT_BYTES},
     text,
+    walk::{Context, Step, UNIT_BYTES},
 };
 
 const END: u64 = 0;

@@ -6,24 +6,8 @@ use crate::{
     Checksum, Depth, Event, RdbError,
     cursor::{Cursor, Fault, FaultKind, Stop},
     machine::Machine,
+    walk::Limits,
 };
-
-/// Bounds on what is held in memory at once. Longer plain strings pass through without being held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// A packed structure (listpack, ziplist, …), which is checked as a whole. Servers keep them at
-    /// kilobytes unless `*-max-listpack-*` is raised.
-    pub packed_bytes: u64,
-    /// A key, an auxiliary field, a function library, the name of a stream's group or consumer.
-    pub name_bytes: u64,
-}
-
-impl Default for Limits {
-    /// Far above what servers write and still harmless: nothing is reserved before it has arrived.
-    fn default() -> Self {
-        Self { packed_bytes: 256 << 20, name_bytes: 512 << 20 }
-    }
-}
 
 /// Reads an RDB that is fed to it.
 ///
@@ -36,6 +20,8 @@ pub struct Parser {
     carry: Vec<u8>,
     /// `carry` is worth a try when it has this many bytes.
     need: usize,
+    /// How often in a row `carry` was tried and nothing was complete.
+    tries: u32,
     /// Offset in the file of the window's first byte: of `carry`, or of what comes next.
     offset: u64,
     fed: u64,
@@ -47,12 +33,16 @@ pub struct Parser {
 /// Input is taken in steps of this size, so that parsing and checksum find it in the cache.
 const STEP: usize = 256 << 10;
 
+/// Nearly every unit is complete after so many tries; see [`Parser::parse`].
+const EASY_TRIES: u32 = 4;
+
 impl Parser {
     pub fn new(depth: Depth, limits: Limits) -> Self {
         Self {
             machine: Machine::new(depth, limits),
             carry: Vec::new(),
             need: 0,
+            tries: 0,
             offset: 0,
             fed: 0,
             crc: Digest::new(CrcAlgorithm::Crc64Redis),
@@ -133,7 +123,9 @@ impl Parser {
     fn parse<F: FnMut(Event<'_>)>(&mut self, step: &[u8], sink: &mut F) -> Result<(), RdbError> {
         let mut rest = step;
         while !self.carry.is_empty() {
-            let wanted = self.need.saturating_sub(self.carry.len()).min(rest.len());
+            // What tells its size bit by bit is read from its start each time: not too often.
+            let size = if self.tries < EASY_TRIES { self.need } else { self.need.max(2 * self.carry.len()) };
+            let wanted = size.saturating_sub(self.carry.len()).min(rest.len());
             let (now, later) = rest.split_at(wanted);
             self.carry.extend_from_slice(now);
             rest = later;
@@ -144,11 +136,13 @@ impl Parser {
             let done = self.run(&window, sink)?;
             self.carry = window;
             self.carry.drain(..done);
+            self.tries = if done == 0 { self.tries + 1 } else { 0 };
         }
         if rest.is_empty() {
             return Ok(());
         }
         let done = self.run(rest, sink)?;
+        self.tries = 0;
         self.carry.extend_from_slice(&rest[done..]);
         Ok(())
     }

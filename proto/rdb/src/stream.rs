@@ -3,9 +3,9 @@
 use crate::{
     Depth, Event, Item, Part, StreamId, StreamItem, StreamTail,
     cursor::{Cursor, FaultKind, Stop},
-    machine::{Context, Step, decode},
     packed::{Damage, listpack::Listpack},
     text,
+    walk::{Context, Step, decode},
 };
 
 /// What comes next in the file.

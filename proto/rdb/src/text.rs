@@ -149,13 +149,17 @@ pub(crate) fn integer(n: i64, with: impl FnOnce(&[u8])) {
     let mut buffer = [0_u8; 20];
     let mut at = buffer.len();
     let mut rest = n.unsigned_abs();
-    loop {
+    while rest >= 100 {
+        at -= 2;
+        buffer[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    let [tens, ones] = PAIRS[rest as usize];
+    at -= 1;
+    buffer[at] = ones;
+    if rest >= 10 {
         at -= 1;
-        buffer[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        buffer[at] = tens;
     }
     if n < 0 {
         at -= 1;
@@ -163,6 +167,17 @@ pub(crate) fn integer(n: i64, with: impl FnOnce(&[u8])) {
     }
     with(&buffer[at..]);
 }
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut i = 0;
+    while i < 100 {
+        pairs[i] = [b'0' + i as u8 / 10, b'0' + i as u8 % 10];
+        i += 1;
+    }
+    pairs
+};
 
 /// The decimal text of a number that is kept.
 pub(crate) fn integer_text(n: i64) -> Vec<u8> {
@@ -177,7 +192,7 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_servers_write_them() {
-        for n in [0, 7, -1, 10, i64::MIN, i64::MAX, 1_000_000_007] {
+        for n in [0, 7, -1, 9, 10, 99, 100, 101, -1000, 12_345, i64::MIN, i64::MAX, 1_000_000_007] {
             integer(n, |text| assert_eq!(text, n.to_string().as_bytes()));
             assert_eq!(integer_text(n), n.to_string().as_bytes());
         }

@@ -64,12 +64,16 @@ value_types! {
     SetListpack = 20, "set-listpack", Set, 11;
     StreamListpacks3 = 21, "stream-listpacks-3", Stream, 11;
     ValkeyHash2 = 22, "hash-2", Hash, 80;
+    HashMetadataPreGa = 22, "hash-metadata-pre-ga", Hash, 12;
+    HashListpackExPreGa = 23, "hash-listpack-ex-pre-ga", Hash, 12;
     HashMetadata = 24, "hash-metadata", Hash, 12;
     HashListpackEx = 25, "hash-listpack-ex", Hash, 12;
     StreamListpacks4 = 26, "stream-listpacks-4", Stream, 13;
     StreamListpacks5 = 27, "stream-listpacks-5", Stream, 14;
     Array = 28, "array", Array, 14;
+    HashTemplateListpackWhole = 29, "hash-tmpl-lp", Hash, 15;
     HashTemplateListpack = 30, "hash-tmpl-lp-ref", Hash, 15;
+    HashTemplateArrayWhole = 31, "hash-tmpl-array", Hash, 15;
     HashTemplateArray = 32, "hash-tmpl-array-ref", Hash, 15;
 }
 
@@ -93,8 +97,6 @@ impl ValueType {
             (_, 6) => FaultKind::Unreadable("a module value from before Redis 4.0's release", byte),
             (Engine::Valkey, 22) => return Ok(Self::ValkeyHash2),
             (Engine::Valkey, 23) if header.version >= 81 => FaultKind::Unreadable("a value of type PATH_HASH", byte),
-            (Engine::Redis, 22 | 23) => FaultKind::Unreadable("a hash from before Redis 7.4's release", byte),
-            (Engine::Redis, 29 | 31) => FaultKind::Unreadable("a hash that only DUMP writes", byte),
             (Engine::Redis, 33) => FaultKind::Unreadable("a value of type GCRA", byte),
             (Engine::Redis, _) => match Self::ALL.iter().find(|t| t.byte() == byte && t.since() < FIRST_OF_VALKEY) {
                 Some(value_type) => return Ok(*value_type),
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn the_engines_disagree_on_some_bytes() {
         assert_eq!(ValueType::from_byte(22, VALKEY), Ok(ValueType::ValkeyHash2));
-        assert!(matches!(ValueType::from_byte(22, REDIS), Err(FaultKind::Unreadable(..))));
+        assert_eq!(ValueType::from_byte(22, REDIS), Ok(ValueType::HashMetadataPreGa));
         assert_eq!(ValueType::from_byte(25, VALKEY), Err(FaultKind::UnknownType(25)));
         assert_eq!(ValueType::from_byte(8, REDIS), Err(FaultKind::UnknownType(8)));
     }

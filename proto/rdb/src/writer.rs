@@ -6,7 +6,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use thiserror::Error;
 use urtext_types::{Engine, ErrorKind, Explain};
 
-use crate::{Key, RdbHeader, machine::opcode};
+use crate::{Key, RdbHeader, opcode};
 
 /// What an RDB of the chosen version cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -2,14 +2,16 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Item, Key, LogicalType, ModuleItem, Part, StreamItem, digest::multiset::Multiset};
+use crate::{
+    Item, Key, LogicalType, ModuleItem, Part, StreamItem,
+    digest::{
+        elements::Elements,
+        encoding::{put_text, tag},
+    },
+};
 
 /// What is hashed is gathered up to this size first: hashing many small pieces is slow.
 const GATHER: usize = 64 << 10;
-/// An element of a set longer than this is represented by its hash.
-const LONG_ELEMENT: usize = 1 << 10;
-/// A set whose elements need more than this is hashed as a [`Multiset`] instead of in sorted order.
-const SORTED_LIMIT: usize = 64 << 10;
 
 /// Hashes one key after another; the buffers are kept.
 ///
@@ -17,8 +19,7 @@ const SORTED_LIMIT: usize = 64 << 10;
 ///
 /// `type, expiry, key, value`, every part with its length, so that no two contents give the same
 /// bytes. Lists and streams are hashed in their order. The elements of sets, sorted sets, hashes and
-/// arrays have none in the file: small collections are hashed sorted, large ones (a property of the
-/// content, not of the layout) as a [`Multiset`] of their elements' hashes.
+/// arrays have none in the file: see [`Elements`].
 #[derive(Debug, Default)]
 pub(super) struct KeyHasher {
     /// Bytes that `hasher` has not seen.
@@ -34,46 +35,6 @@ pub(super) struct KeyHasher {
     left_out: u64,
     /// Whether anything of the value remained.
     any: bool,
-}
-
-/// What follows. Even, where texts begin with an odd byte.
-mod tag {
-    pub(super) const SCORE: u8 = 2;
-    pub(super) const FIELD_EXPIRY: u8 = 4;
-    pub(super) const ARRAY_INDEX: u8 = 6;
-    pub(super) const ENTRY: u8 = 8;
-    pub(super) const LAST_ID: u8 = 10;
-    pub(super) const GROUP: u8 = 12;
-    pub(super) const PENDING: u8 = 14;
-    pub(super) const CONSUMER: u8 = 16;
-    pub(super) const HELD: u8 = 18;
-    pub(super) const NACKED: u8 = 20;
-    pub(super) const SIGNED: u8 = 22;
-    pub(super) const UNSIGNED: u8 = 24;
-    pub(super) const FLOAT: u8 = 26;
-    pub(super) const DOUBLE: u8 = 28;
-    /// The hash of an element that is long.
-    pub(super) const LONG: u8 = 30;
-    pub(super) const SORTED: u8 = 32;
-    pub(super) const SUMMED: u8 = 34;
-}
-
-/// Seven bits a byte, least significant first; a set high bit says that more follow.
-#[inline]
-fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// One piece of a text. Pieces are always cut at the same places, so that their lengths are a property
-/// of the text.
-#[inline]
-fn put_text(out: &mut Vec<u8>, bytes: &[u8], last: bool) {
-    put_varint(out, (bytes.len() as u64) << 2 | u64::from(last) << 1 | 1);
-    out.extend_from_slice(bytes);
 }
 
 fn type_byte(logical: LogicalType) -> u8 {
@@ -180,9 +141,7 @@ impl KeyHasher {
             if self.left_out > 0 && !self.any {
                 return None;
             }
-            let mut elements = std::mem::take(&mut self.elements);
-            elements.hash_into(self);
-            self.elements = elements;
+            self.elements.gather(&mut self.gathered);
         }
         Some(match self.hasher.take() {
             None => Sha256::digest(&self.gathered).into(),
@@ -213,126 +172,5 @@ impl KeyHasher {
 
     fn end_element(&mut self) {
         self.any |= self.elements.end_current();
-    }
-}
-
-/// The elements of a collection without order.
-#[derive(Debug, Default)]
-struct Elements {
-    /// Short elements, and the hashes of long ones, one behind the other.
-    bytes: Vec<u8>,
-    /// The complete elements in `bytes`.
-    complete: Vec<Element>,
-    /// Where the element at hand begins in `bytes`, if there is one.
-    current: Option<usize>,
-    /// Of the element at hand, once it is long.
-    long: Option<Sha256>,
-    /// Of all complete elements, once there are too many to sort.
-    summed: Option<Box<Multiset>>,
-}
-
-/// Where an element is, and eight bytes of it, which nearly always decide its order.
-#[derive(Debug, Clone, Copy)]
-struct Element {
-    prefix: u64,
-    start: u32,
-    end: u32,
-}
-
-impl Elements {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.complete.clear();
-        self.current = None;
-        self.long = None;
-        self.summed = None;
-    }
-
-    #[inline]
-    fn text(&mut self, bytes: &[u8], last: bool) {
-        let start = *self.current.get_or_insert(self.bytes.len());
-        put_text(&mut self.bytes, bytes, last);
-        self.bound(start);
-    }
-
-    #[inline]
-    fn put(&mut self, tag: u8, parts: &[&[u8]]) {
-        let start = *self.current.get_or_insert(self.bytes.len());
-        self.bytes.push(tag);
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
-        self.bound(start);
-    }
-
-    #[inline]
-    fn bound(&mut self, start: usize) {
-        if self.bytes.len() - start > LONG_ELEMENT {
-            self.long.get_or_insert_default().update(&self.bytes[start..]);
-            self.bytes.truncate(start);
-        }
-    }
-
-    fn drop_current(&mut self) {
-        if let Some(start) = self.current.take() {
-            self.bytes.truncate(start);
-            self.long = None;
-        }
-    }
-
-    /// Completes the element at hand; tells whether there was one.
-    #[inline]
-    fn end_current(&mut self) -> bool {
-        let Some(start) = self.current.take() else { return false };
-        if let Some(long) = self.long.take() {
-            let hash = long.chain_update(&self.bytes[start..]).finalize();
-            self.bytes.truncate(start);
-            self.bytes.push(tag::LONG);
-            self.bytes.extend_from_slice(&hash);
-        }
-        if let Some(summed) = &mut self.summed {
-            summed.add(&Sha256::digest(&self.bytes[start..]).into());
-            self.bytes.truncate(start);
-            return true;
-        }
-        let element = &self.bytes[start..];
-        // Behind the first byte, which is a length and would rarely decide.
-        let prefix = match element.get(1..9) {
-            Some(bytes) => u64::from_be_bytes(bytes.try_into().expect("eight bytes")),
-            None => element.iter().skip(1).fold(0, |prefix, byte| prefix << 8 | u64::from(*byte)),
-        };
-        self.complete.push(Element { prefix, start: start as u32, end: self.bytes.len() as u32 });
-        if self.bytes.len() > SORTED_LIMIT {
-            let mut summed = Box::<Multiset>::default();
-            for element in &self.complete {
-                summed.add(&Sha256::digest(element.of(&self.bytes)).into());
-            }
-            self.summed = Some(summed);
-            self.bytes.clear();
-            self.complete.clear();
-        }
-        true
-    }
-
-    fn hash_into(&mut self, key: &mut KeyHasher) {
-        if let Some(summed) = &self.summed {
-            key.gathered.push(tag::SUMMED);
-            key.gathered.extend_from_slice(&summed.digest());
-            return;
-        }
-        let bytes = &self.bytes;
-        self.complete.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.of(bytes).cmp(b.of(bytes))));
-        key.gathered.push(tag::SORTED);
-        for element in &self.complete {
-            // Elements tell their own end: each text in them carries its length.
-            key.gathered.extend_from_slice(element.of(bytes));
-        }
-    }
-}
-
-impl Element {
-    #[inline]
-    fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..self.end as usize]
     }
 }

@@ -5,6 +5,8 @@
 //! is no data: access times and frequencies, the server's own counters, what modules keep beside the
 //! keys. Collections without elements, which servers drop, are left out too.
 
+mod elements;
+mod encoding;
 mod key;
 mod multiset;
 
@@ -50,8 +52,9 @@ pub struct DigestBuilder {
     hasher: KeyHasher,
     /// The record at hand: its database and part. `None` if its time has come.
     current: Option<(u32, u8)>,
-    /// The part's sum of the database that records come from now.
-    database: DatabaseDigest,
+    /// The parts of the database that records come from now, by number; those in `used` hold a key.
+    parts: Vec<Multiset>,
+    used: Vec<u8>,
     number: u32,
     /// Inside a module's data beside the keys.
     beside_keys: bool,
@@ -86,7 +89,14 @@ impl DigestBuilder {
                         self.number = database;
                     }
                     if let Some(hash) = self.hasher.end() {
-                        self.database.parts.entry(part).or_default().add(&hash);
+                        if self.parts.is_empty() {
+                            self.parts.resize(PARTS, Multiset::default());
+                        }
+                        let sum = &mut self.parts[usize::from(part)];
+                        if sum.count() == 0 {
+                            self.used.push(part);
+                        }
+                        sum.add(&hash);
                     }
                 }
             }
@@ -104,9 +114,14 @@ impl DigestBuilder {
     }
 
     fn leave_database(&mut self) {
-        let left = std::mem::take(&mut self.database);
-        if !left.parts.is_empty() {
-            self.content.databases.entry(self.number).or_default().merge(&left);
+        if self.used.is_empty() {
+            return;
+        }
+        let database = self.content.databases.entry(self.number).or_default();
+        for part in self.used.drain(..) {
+            let sum = &mut self.parts[usize::from(part)];
+            database.part(part).merge(sum);
+            *sum = Multiset::default();
         }
     }
 }
@@ -119,7 +134,7 @@ pub struct ContentDigest {
 }
 
 impl ContentDigest {
-    /// The digest of everything.
+    /// The digest of everything. [`urtext_types::DataDigest::current`] is its form for storing and reading back.
     pub fn root(&self) -> Digest {
         let mut hasher = Sha256::new();
         hasher.update(b"urtext content digest 1\0");
@@ -152,7 +167,7 @@ impl ContentDigest {
         for number in numbers {
             let (ours, theirs) =
                 (self.databases.get(number).unwrap_or(&none), other.databases.get(number).unwrap_or(&none));
-            let differing = (0..=u8::MAX).filter(|part| ours.parts.get(part) != theirs.parts.get(part));
+            let differing = (0..=u8::MAX).filter(|part| ours.get(*part) != theirs.get(*part));
             differences.extend(differing.map(|part| (*number, part)));
         }
         differences
@@ -167,8 +182,8 @@ impl ContentDigest {
 /// The part of a [`ContentDigest`] that one database makes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DatabaseDigest {
-    /// Parts without keys are not there.
-    parts: BTreeMap<u8, Multiset>,
+    /// Sorted; parts without keys are not there. A vector, since a hostile file has many databases of one key.
+    parts: Vec<(u8, Multiset)>,
 }
 
 impl DatabaseDigest {
@@ -189,12 +204,29 @@ impl DatabaseDigest {
 
     /// Keys in the database.
     pub fn keys(&self) -> u64 {
-        self.parts.values().map(Multiset::count).sum()
+        self.parts.iter().map(|(_, sum)| sum.count()).sum()
+    }
+
+    fn get(&self, part: u8) -> Option<&Multiset> {
+        let found = self.parts.binary_search_by_key(&part, |(number, _)| *number);
+        found.ok().map(|at| &self.parts[at].1)
+    }
+
+    fn part(&mut self, part: u8) -> &mut Multiset {
+        let found = self.parts.binary_search_by_key(&part, |(number, _)| *number);
+        let at = found.unwrap_or_else(|at| {
+            if self.parts.is_empty() {
+                self.parts.reserve_exact(1);
+            }
+            self.parts.insert(at, (part, Multiset::default()));
+            at
+        });
+        &mut self.parts[at].1
     }
 
     fn merge(&mut self, other: &Self) {
         for (part, sum) in &other.parts {
-            self.parts.entry(*part).or_default().merge(sum);
+            self.part(*part).merge(sum);
         }
     }
 }

@@ -8,19 +8,21 @@ use sha2::{Digest as _, Sha256};
 
 /// A sum of hashed elements.
 ///
-/// Each element's SHA-256 is stretched to 2048 bits (four blocks of ChaCha8 under that key: eight rounds
-/// have withstood all analysis, and the input is already a hash that nobody chooses), and the results are added modulo 2^2048: the AdHash of Bellare and Micciancio, "A New Paradigm for
-/// Collision-Free Hashing: Incrementality at Reduced Cost" (1997).
+/// Each element's SHA-256 is stretched to 2048 bits (four blocks of ChaCha8 under that key: eight rounds have
+/// withstood all analysis, and the input is already a hash that nobody chooses), and the results are added
+/// modulo 2^2048: the AdHash of Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing:
+/// Incrementality at Reduced Cost" (1997).
 ///
 /// # Why two different sets do not collide
 ///
-/// Addition commutes, so the order does not matter and parts can be summed apart. Two different sets with one sum give a non-trivial combination of hash values, with
-/// coefficients of the size of the elements' multiplicities, that is zero modulo 2^2048. Modelling the
-/// stretched hash as a random function, that is the weighted knapsack problem of the paper. The best
-/// attacks known: Wagner's generalized birthday with 2^d lists costs 2^d · 2^(2048/(d+1)), which is above
-/// 2^105 for sets of 2^24 chosen elements and above 2^95 for 2^32; lattice reduction has to find a
-/// vector of coefficients -1, 0, 1 in a lattice of determinant 2^2048, far beyond block size 400. A sum
-/// modulo 2^256 would fall to Wagner in a day, and XOR to Gaussian elimination at once.
+/// Addition commutes, so the order does not matter and parts can be summed apart. Two different sets with one
+/// sum give a non-trivial combination of hash values, with coefficients of the size of the elements'
+/// multiplicities, that is zero modulo 2^2048. Modelling the stretched hash as a random function, that is the
+/// weighted knapsack problem of the paper. The best attacks known: Wagner's generalized birthday with 2^d lists
+/// costs 2^d · 2^(2048/(d+1)), which is above 2^105 for sets of 2^24 chosen elements and above 2^94 for 2^32;
+/// lattice reduction has to find a vector of coefficients -1, 0, 1 in a lattice of determinant 2^2048, far
+/// beyond block size 400. A sum modulo 2^256 would fall to Wagner in a day, and XOR to Gaussian elimination at
+/// once. Two elements with one SHA-256 would collide too: 2^128.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Multiset {
     sum: [u64; LIMBS],
@@ -65,10 +67,7 @@ impl Multiset {
     fn add_limbs(&mut self, other: &[u64; LIMBS]) {
         let mut carry = false;
         for (limb, more) in self.sum.iter_mut().zip(other) {
-            let (low, first) = limb.overflowing_add(*more);
-            let (low, second) = low.overflowing_add(u64::from(carry));
-            *limb = low;
-            carry = first | second;
+            (*limb, carry) = limb.carrying_add(*more, carry);
         }
     }
 }

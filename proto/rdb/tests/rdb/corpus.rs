@@ -110,17 +110,6 @@ fn raw_records_are_the_bytes_of_the_file() {
 }
 
 #[test]
-fn every_truncation_is_an_error() {
-    for (name, bytes) in corpus() {
-        if bytes.len() < 2000 && verify(&bytes).is_ok() {
-            for cut in 0..bytes.len() {
-                assert!(verify(&bytes[..cut]).is_err(), "{name} cut at {cut}");
-            }
-        }
-    }
-}
-
-#[test]
 fn every_flipped_bit_under_a_checksum_is_an_error() {
     for (name, bytes) in corpus() {
         let Ok(summary) = verify(&bytes) else { continue };
@@ -132,25 +121,6 @@ fn every_flipped_bit_under_a_checksum_is_an_error() {
                 // The version is the one place where a flip may turn the checksum off: below 5 there
                 // is none, and then its bytes are left over.
                 assert!(result.is_err(), "{name} bit {bit}: {result:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn no_flipped_byte_without_a_checksum_is_a_panic() {
-    for (_, bytes) in corpus() {
-        if bytes.len() < 2000 {
-            for at in 9..bytes.len() {
-                for value in [0, 1, 0x7f, 0x80, 0x81, 0xc0, 0xc3, 0xfe, 0xff, bytes[at] ^ 0x20] {
-                    let mut changed = bytes.clone();
-                    changed[at] = value;
-                    for depth in [Depth::Frame, Depth::Verify, Depth::Values] {
-                        let mut parser = Parser::new(depth, Limits::default());
-                        let _ = parser.feed(&changed, &mut |_| ());
-                        let _ = parser.finish();
-                    }
-                }
             }
         }
     }

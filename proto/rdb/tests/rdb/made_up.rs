@@ -8,17 +8,10 @@ use crate::{
     content::{digest, events, records},
     support::{
         encode::{length, listpack, text},
+        samples::{file, module_id, module_opcodes, record, stream},
         verify, verify_split,
     },
 };
-
-fn file(header: &[u8; 9], parts: &[&[u8]]) -> Vec<u8> {
-    [&header[..], &parts.concat(), &[0xff], &[0; 8]].concat()
-}
-
-fn record(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    [&[kind][..], &text(b"key"), &parts.concat()].concat()
-}
 
 /// Reads it whole and byte by byte, and gives its records.
 #[track_caller]
@@ -69,36 +62,6 @@ fn arrays_are_read() {
     }
 }
 
-/// A stream of one entry `1-1 a=1`, one group with one pending entry held by one consumer.
-fn stream(version: u8) -> Vec<u8> {
-    let id = [&1_u64.to_be_bytes()[..], &1_u64.to_be_bytes()].concat();
-    let numbers = |n: &[i64]| n.iter().map(|n| n.to_string().into_bytes()).collect::<Vec<_>>();
-    let mut node = numbers(&[1, 0, 1]);
-    node.push(b"a".to_vec());
-    node.extend(numbers(&[0, 2, 0, 0, 1, 4]));
-    let mut value = [&[1][..], &text(&id), &text(&listpack(&node)), &[1, 1, 1]].concat();
-    if version >= 2 {
-        value.extend_from_slice(&[1, 1, 0, 0, 1]);
-    }
-    value.extend_from_slice(&[&[1][..], &text(b"g"), &[1, 1]].concat());
-    if version >= 2 {
-        value.push(1);
-    }
-    value.extend_from_slice(&[&[1][..], &id, &5_i64.to_le_bytes(), &[3]].concat());
-    value.extend_from_slice(&[&[1][..], &text(b"c"), &6_i64.to_le_bytes()].concat());
-    if version >= 3 {
-        value.extend_from_slice(&7_i64.to_le_bytes());
-    }
-    value.extend_from_slice(&[&[1][..], &id].concat());
-    if version >= 5 {
-        value.extend_from_slice(&[&[1][..], &id].concat());
-    }
-    if version >= 4 {
-        value.extend_from_slice(&[&[10, 60, 1][..], &text(b"p"), &[1], &text(b"iid"), &[1, 1], &[1, 0]].concat());
-    }
-    value
-}
-
 #[test]
 fn streams_of_every_layout_are_the_same_stream() {
     let kinds = [(15, 1), (19, 2), (21, 3), (26, 4)];
@@ -128,15 +91,8 @@ fn a_consumer_that_holds_what_was_not_delivered_is_damage() {
 
 #[test]
 fn modules_are_read_opcode_by_opcode() {
-    // `ReJSON-RL` version 3 (module.c:moduleTypeEncodeId).
-    let id = b"ReJSON-RL".iter().fold(0_u64, |id, c| {
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        id << 6 | alphabet.iter().position(|a| a == c).expect("in the alphabet") as u64
-    }) << 10
-        | 3;
+    let (id, opcodes) = (module_id(), module_opcodes());
     let id_bytes = [&[0x81][..], &id.to_be_bytes()].concat();
-    let opcodes =
-        [&[1, 5, 2, 6, 3][..], &1_f32.to_le_bytes(), &[4], &2_f64.to_le_bytes(), &[5], &text(b"{}"), &[0]].concat();
     let aux = [&[247][..], &id_bytes, &[2, 1], &opcodes].concat();
     let file = file(b"REDIS0012", &[&aux, &record(7, &[&id_bytes, &opcodes])]);
     assert_eq!(ModuleId(id).to_string(), "ReJSON-RL v3");
@@ -170,36 +126,6 @@ fn opcodes_of_both_engines_are_told_apart() {
     read(&file(b"VALKEY080", &[&slots, &record(0, &[&text(b"v")])]));
     let slot_info = [244, 5, 1, 0];
     read(&file(b"REDIS0012", &[&slot_info, &record(0, &[&text(b"v")])]));
-    for (header, opcode) in [(b"VALKEY080", 244), (b"VALKEY081", 242), (b"REDIS0010", 246)] {
-        let error = verify(&file(header, &[&[opcode, 0, 0]])).expect_err("not of this engine");
-        let named = match error {
-            RdbError::UnknownOpcode { byte, offset, .. } | RdbError::Unreadable { byte, offset, .. } => (byte, offset),
-            other => panic!("{other}"),
-        };
-        assert_eq!(named, (opcode, 9));
-    }
-}
-
-#[test]
-fn unknown_types_are_named_with_their_place() {
-    for (header, kind, text) in [
-        (
-            b"REDIS0012",
-            23,
-            "a hash from before Redis 7.4's release (byte 23 at offset 9 of a REDIS0012 file) cannot be read",
-        ),
-        (b"VALKEY080", 24, "unknown value type 24 at offset 9 of a VALKEY080 file"),
-        (b"VALKEY081", 23, "a value of type PATH_HASH (byte 23 at offset 9 of a VALKEY081 file) cannot be read"),
-        (b"REDIS0015", 100, "unknown value type 100 at offset 9 of a REDIS0015 file"),
-        (
-            b"REDIS0003",
-            6,
-            "a module value from before Redis 4.0's release (byte 6 at offset 9 of a REDIS0003 file) cannot be read",
-        ),
-    ] {
-        let error = verify(&file(header, &[&record(kind, &[])])).expect_err("not known");
-        assert_eq!(error.to_string(), text);
-    }
 }
 
 #[test]

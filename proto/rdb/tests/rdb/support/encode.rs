@@ -103,3 +103,36 @@ pub(crate) fn listpack(texts: &[Vec<u8>]) -> Vec<u8> {
     let count = texts.len().min(65535) as u16;
     [&total.to_le_bytes()[..], &count.to_le_bytes(), &body, &[0xff]].concat()
 }
+
+pub(crate) fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// All entries as strings of less than 64 bytes, but small numbers as such.
+pub(crate) fn ziplist(texts: &[Vec<u8>]) -> Vec<u8> {
+    let (mut body, mut last, mut previous) = (Vec::new(), 10, 0);
+    for text in texts {
+        last = 10 + body.len();
+        let entry = match text.as_slice() {
+            [digit @ b'0'..=b'9'] => vec![0xf1 + (digit - b'0')],
+            _ => [&[text.len() as u8][..], text].concat(),
+        };
+        body.push(previous);
+        body.extend_from_slice(&entry);
+        previous = entry.len() as u8 + 1;
+    }
+    let (total, count) = (body.len() as u32 + 11, texts.len() as u16);
+    [&total.to_le_bytes()[..], &(last as u32).to_le_bytes(), &count.to_le_bytes(), &body, &[0xff]].concat()
+}
+
+/// Short texts, with a free byte behind each value.
+pub(crate) fn zipmap(texts: &[Vec<u8>]) -> Vec<u8> {
+    let pairs: Vec<u8> = texts
+        .chunks(2)
+        .flat_map(|pair| {
+            let (field, value) = (&pair[0], &pair[1]);
+            [&[field.len() as u8][..], field, &[value.len() as u8, 1], value, &[0]].concat()
+        })
+        .collect();
+    [&[texts.len() as u8 / 2][..], &pairs, &[0xff]].concat()
+}

@@ -1,6 +1,8 @@
 //! Files to read, and short ways to read them.
 
+pub(crate) mod consistent;
 pub(crate) mod encode;
+pub(crate) mod samples;
 
 use std::{fs, path::Path};
 

@@ -44,9 +44,8 @@ impl Campaign {
         let (next, failed, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let mut report = Report::default();
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs.max(1))
-                .map(|_| scope.spawn(|| self.work(&next, &failed, &stop)))
-                .collect();
+            let workers: Vec<_> =
+                (0..self.jobs.max(1)).map(|_| scope.spawn(|| self.work(&next, &failed, &stop))).collect();
             for worker in workers {
                 report.add(worker.join().expect("a worker catches what panics in a story"));
             }

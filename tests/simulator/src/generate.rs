@@ -286,7 +286,8 @@ impl Maker {
         let Some(old) = self.master() else { return Ok(()) };
         let save = self.rng.u8(..4) == 0;
         self.go(Event::Stop { node: old, save })?;
-        let followers = |run: &Run, node| run.world.server(node).upstream() == Some(old) && run.world.server(node).is_up;
+        let followers =
+            |run: &Run, node| run.world.server(node).upstream() == Some(old) && run.world.server(node).is_up;
         let Some(new) = self.some(followers) else { return Ok(()) };
         self.go(Event::Promote { node: new })?;
         self.others_follow(new)?;

@@ -78,7 +78,9 @@ impl World {
 
     fn role(&self, node: Node, server: &Server) -> Role {
         match server.role {
-            server::Role::Master => Role::Master { replicas: self.replicas_of(node).map(|of| self.online(of)).collect() },
+            server::Role::Master => {
+                Role::Master { replicas: self.replicas_of(node).map(|of| self.online(of)).collect() }
+            }
             server::Role::Replica { of, link } => Role::Replica {
                 master: address(of),
                 link: MasterLink {

@@ -11,6 +11,7 @@ pub mod generate;
 pub mod info;
 pub mod oracle;
 pub mod run;
+pub mod script;
 pub mod server;
 pub mod shrink;
 pub mod story;

@@ -35,7 +35,6 @@ fn main() -> ExitCode {
             _ => return usage(),
         }
     }
-    if std::env::var_os("IGNORE_TIMES").is_some() { campaign.ignored.push(urtext_simulator::oracle::Invariant::DataAsOfIsTrue); }
     // What panics in a story is caught, and told with it.
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();

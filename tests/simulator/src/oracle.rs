@@ -8,9 +8,7 @@ mod standing;
 mod times;
 mod wishes;
 
-use urtext_planner::{
-    Holder, Judged, OnFork, Policy, Selection, Source, Standing, Verdict, Wish, loss_guard, select,
-};
+use urtext_planner::{Holder, Judged, OnFork, Policy, Selection, Source, Standing, Verdict, Wish, loss_guard, select};
 
 use crate::{truth::Point, watch::Question, world::World};
 
@@ -144,7 +142,6 @@ pub fn check(
     let policy = policy(world);
     let selection = select(&question.view, &policy, &Wish::default());
     tally.count(&selection);
-    if std::env::var_os("IGNORE_RUNS").is_some() && selection.canonical.is_some_and(|i| question.view.candidates[i].position.is_none()) { return Ok(selection); }
     let case = Case { world, question, selection: &selection };
     edges::lineage_is_true(&case)?;
     case.each_once()?;
@@ -168,14 +165,16 @@ impl Case<'_> {
         self.world.truth.holds(self.question.truths[outer], self.question.truths[inner])
     }
 
-    /// Whether the node behind a candidate that has no position holds it all now: what is said of such a node
-    /// is said of what it can be asked for, not of what it held when it was last seen.
+    /// Whether the node behind a candidate without a position holds it all now: what is said of such a node is
+    /// said of what it can be asked for, not of what it held when it was last seen. If that was before the other
+    /// copy was taken, nothing can be held against it.
     pub(crate) fn holds_by_now(&self, outer: usize, inner: usize) -> bool {
-        let candidate = &self.question.view.candidates[outer];
+        let (candidate, other) = (&self.question.view.candidates[outer], &self.question.view.candidates[inner]);
         let node = self.world.nodes().find(|&node| self.world.shape.name(node) == candidate.node.as_str());
+        let holds = |node| self.world.truth.holds(self.world.server(node).data, self.question.truths[inner]);
         candidate.source == Source::Node
             && candidate.position.is_none()
-            && node.is_some_and(|node| self.world.truth.holds(self.world.server(node).data, self.question.truths[inner]))
+            && (candidate.taken_at < other.taken_at || node.is_some_and(holds))
     }
 
     pub(crate) fn is_backup(&self, i: usize) -> bool {
@@ -186,10 +185,13 @@ impl Case<'_> {
     /// node that says nothing of its position is none of them, unless no other copy does either.
     pub(crate) fn open(&self) -> impl Iterator<Item = usize> {
         let candidates = &self.question.view.candidates;
-        let is_open = |judged: &Judged| candidates[judged.candidate].is_eligible() && !judged.set_aside && !judged.beyond;
-        let any_placed = self.selection.candidates.iter().any(|judged| {
-            is_open(judged) && candidates[judged.candidate].position.is_some()
-        });
+        let is_open =
+            |judged: &Judged| candidates[judged.candidate].is_eligible() && !judged.set_aside && !judged.beyond;
+        let any_placed = self
+            .selection
+            .candidates
+            .iter()
+            .any(|judged| is_open(judged) && candidates[judged.candidate].position.is_some());
         let open = move |judged: &&Judged| {
             let candidate = &candidates[judged.candidate];
             is_open(judged) && (!any_placed || candidate.position.is_some() || candidate.source != Source::Node)
@@ -200,9 +202,9 @@ impl Case<'_> {
     /// A candidate for a person.
     pub(crate) fn name(&self, i: usize) -> String {
         let candidate = &self.question.view.candidates[i];
-        let position = candidate.position.map_or("no position".to_owned(), |position| {
-            format!("{}:{}", position.history.short(), position.offset)
-        });
+        let position = candidate
+            .position
+            .map_or("no position".to_owned(), |position| format!("{}:{}", position.history.short(), position.offset));
         match candidate.source {
             Source::Backup(id) => format!("backup {id} of {} at {position}", candidate.node),
             Source::Node => format!("live {} at {position}", candidate.node),
@@ -240,7 +242,9 @@ impl Case<'_> {
                 wrong(Invariant::MostComplete, format!("the verdict is {:?}", self.selection.verdict))
             };
         };
-        if self.selection.verdict != Verdict::Canonical || !self.is_backup(canonical) || !self.open().any(|i| i == canonical)
+        if self.selection.verdict != Verdict::Canonical
+            || !self.is_backup(canonical)
+            || !self.open().any(|i| i == canonical)
         {
             return wrong(Invariant::MostComplete, format!("{} must not be chosen", self.name(canonical)));
         }
@@ -271,7 +275,8 @@ impl Case<'_> {
         let (view, truth) = (&self.question.view, &self.world.truth);
         let guard = loss_guard(view, self.selection);
         for more in &guard {
-            let (Some(position), Some(bytes), Some(canonical)) = (more.position, more.bytes_more, self.selection.canonical)
+            let (Some(position), Some(bytes), Some(canonical)) =
+                (more.position, more.bytes_more, self.selection.canonical)
             else {
                 continue;
             };
@@ -297,11 +302,8 @@ impl Case<'_> {
             let still_holds = truth.holds(self.world.server(node).data, held);
             let is_named = guard.iter().any(|more| more.who == Holder::Node(seen.node.clone()));
             if still_holds && !is_named && !at_hand() {
-                let what = format!(
-                    "{} is silent, holds what {} lacks, and is not named",
-                    seen.node,
-                    self.name(canonical)
-                );
+                let what =
+                    format!("{} is silent, holds what {} lacks, and is not named", seen.node, self.name(canonical));
                 return Err(Wrong { invariant: Invariant::GuardNamesTheLoss, what });
             }
         }
@@ -324,7 +326,8 @@ impl Case<'_> {
         let same: Vec<usize> = (0..order.len()).collect();
         let is_same = said == self.said(view, &same)
             && other.canonical.map(|i| order[i]) == self.selection.canonical
-            && (&other.head, other.missing, &other.forks) == (&self.selection.head, self.selection.missing, &self.selection.forks)
+            && (&other.head, other.missing, &other.forks)
+                == (&self.selection.head, self.selection.missing, &self.selection.forks)
             && (&other.explanation, &other.decided) == (&self.selection.explanation, &self.selection.decided)
             && loss_guard(&shuffled, &other) == loss_guard(view, self.selection);
         if is_same {

@@ -117,9 +117,8 @@ impl Run {
         let accepted = self.watch.accept(&question.view, position);
         if accepted {
             let backup = self.watch.backups.iter().find(|backup| backup.candidate.source == candidate.source);
-            self.decided_for = backup
-                .filter(|_| candidate.source != Source::Node)
-                .map(|backup| (backup.number, backup.holds));
+            self.decided_for =
+                backup.filter(|_| candidate.source != Source::Node).map(|backup| (backup.number, backup.holds));
         }
         accepted
     }

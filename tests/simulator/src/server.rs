@@ -40,7 +40,9 @@ pub enum Role {
 pub enum Link {
     Up,
     /// `None`: it was never up since the server became a replica.
-    Down { since: Option<i64> },
+    Down {
+        since: Option<i64>,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -72,7 +72,8 @@ fn simplify(best: &mut Story, fails: &dyn Fn(&Story) -> bool) {
         attempt(&|story| {
             let last = story.shape.nodes.len() - 1;
             let is_master = |place: &crate::story::Place| place.master.is_some_and(|of| of.index() == last);
-            let is_named = format!("{:?}", story.steps).contains(&format!("Node({last})"));
+            let mut named = story.steps.iter().flat_map(|step| step.event.nodes()).flatten();
+            let is_named = named.any(|node| node.index() == last);
             if last > 0 && !is_named && !story.shape.nodes.iter().any(is_master) {
                 story.shape.nodes.pop();
             }

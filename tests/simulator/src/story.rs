@@ -148,70 +148,173 @@ pub enum Lie {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// `SET w<number> <value of so many bytes>`, so many times.
-    Write { node: Node, value_bytes: u16, count: u8 },
+    Write {
+        node: Node,
+        value_bytes: u16,
+        count: u8,
+    },
     /// `FLUSHALL`.
-    Flush { node: Node },
+    Flush {
+        node: Node,
+    },
     /// The master's `PING` to its replicas.
-    Ping { node: Node },
+    Ping {
+        node: Node,
+    },
     /// The node's link to its master breaks, and stays broken until it is mended.
-    Cut { node: Node },
-    Mend { node: Node },
+    Cut {
+        node: Node,
+    },
+    Mend {
+        node: Node,
+    },
     /// The link stays up, but nothing arrives until it flows again.
-    Stall { node: Node },
+    Stall {
+        node: Node,
+    },
     /// So many commands get through a stalled link.
-    Trickle { node: Node, commands: u8 },
-    Flow { node: Node },
+    Trickle {
+        node: Node,
+        commands: u8,
+    },
+    Flow {
+        node: Node,
+    },
     /// Nothing crosses the border of the site.
-    Isolate { site: Site },
-    Rejoin { site: Site },
+    Isolate {
+        site: Site,
+    },
+    Rejoin {
+        site: Site,
+    },
     /// `REPLICAOF NO ONE`.
-    Promote { node: Node },
+    Promote {
+        node: Node,
+    },
     /// `REPLICAOF master`; `None` is an address where nobody answers.
-    Follow { node: Node, master: Option<Node> },
+    Follow {
+        node: Node,
+        master: Option<Node>,
+    },
     /// `FAILOVER TO replica`, on its master.
-    Failover { to: Node },
+    Failover {
+        to: Node,
+    },
     /// `FAILOVER`, then `FAILOVER ABORT`: the master goes on under a new id.
-    AbortFailover { node: Node },
+    AbortFailover {
+        node: Node,
+    },
     /// The master goes without a replica until `repl-backlog-ttl` has passed: time passes with it.
-    ExpireBacklog { node: Node },
+    ExpireBacklog {
+        node: Node,
+    },
     /// `BGSAVE` into the server's own file.
-    Save { node: Node },
+    Save {
+        node: Node,
+    },
     /// `SHUTDOWN`, with `SAVE` or with `NOSAVE`.
-    Stop { node: Node, save: bool },
+    Stop {
+        node: Node,
+        save: bool,
+    },
     /// Starts what is stopped, as a master or as a replica.
-    Start { node: Node, master: Option<Node> },
+    Start {
+        node: Node,
+        master: Option<Node>,
+    },
     /// What a stopped server would load is gone.
-    Wipe { node: Node },
+    Wipe {
+        node: Node,
+    },
     /// A stopped server is given another one's file.
-    CopyFile { from: Node, to: Node },
+    CopyFile {
+        from: Node,
+        to: Node,
+    },
     /// The agent looks at its server; the coordinator hears of it so much later.
-    Look { node: Node, after_ms: u32 },
+    Look {
+        node: Node,
+        after_ms: u32,
+    },
     /// The agent dies, or its session is cut.
-    Silence { node: Node },
-    Hear { node: Node },
-    Backup { number: BackupNumber, node: Node, method: Method, allow_stale: bool, fate: Fate },
+    Silence {
+        node: Node,
+    },
+    Hear {
+        node: Node,
+    },
+    Backup {
+        number: BackupNumber,
+        node: Node,
+        method: Method,
+        allow_stale: bool,
+        fate: Fate,
+    },
     /// A later check finds the backup damaged.
-    Damage { number: BackupNumber },
+    Damage {
+        number: BackupNumber,
+    },
     /// It is verified, or even rehearsed.
-    Verify { number: BackupNumber, rehearsed: bool },
+    Verify {
+        number: BackupNumber,
+        rehearsed: bool,
+    },
     /// An operator says that a shrunken backup is right.
-    Vouch { number: BackupNumber },
+    Vouch {
+        number: BackupNumber,
+    },
     /// Of a history whose fork nobody has seen yet, somebody says something wrong, and somebody else
     /// what is right: the first one first, or the other way round.
-    Claim { pick: u8, lie: Lie, lie_first: bool },
+    Claim {
+        pick: u8,
+        lie: Lie,
+        lie_first: bool,
+    },
     /// An operator decides for one of the branches that contend.
-    Accept { pick: u8 },
+    Accept {
+        pick: u8,
+    },
     /// The planner is asked, and its answer is held against the truth.
-    Ask { shuffle: u32 },
+    Ask {
+        shuffle: u32,
+    },
     /// Time passes.
     Wait,
 }
 
 /// The kinds of events, for counting them.
 pub const KINDS: [&str; 31] = [
-    "write", "flush", "ping", "cut", "mend", "stall", "trickle", "flow", "isolate", "rejoin", "promote", "follow",
-    "failover", "abort-failover", "expire-backlog", "save", "stop", "start", "wipe", "copy-file", "look", "silence",
-    "hear", "backup", "damage", "verify", "vouch", "claim", "accept", "ask", "wait",
+    "write",
+    "flush",
+    "ping",
+    "cut",
+    "mend",
+    "stall",
+    "trickle",
+    "flow",
+    "isolate",
+    "rejoin",
+    "promote",
+    "follow",
+    "failover",
+    "abort-failover",
+    "expire-backlog",
+    "save",
+    "stop",
+    "start",
+    "wipe",
+    "copy-file",
+    "look",
+    "silence",
+    "hear",
+    "backup",
+    "damage",
+    "verify",
+    "vouch",
+    "claim",
+    "accept",
+    "ask",
+    "wait",
 ];
 
 impl Event {
@@ -249,6 +352,42 @@ impl Event {
             Self::Accept { .. } => 28,
             Self::Ask { .. } => 29,
             Self::Wait => 30,
+        }
+    }
+
+    /// The nodes that it names.
+    pub fn nodes(&self) -> [Option<Node>; 2] {
+        match *self {
+            Self::Write { node, .. }
+            | Self::Flush { node }
+            | Self::Ping { node }
+            | Self::Cut { node }
+            | Self::Mend { node }
+            | Self::Stall { node }
+            | Self::Trickle { node, .. }
+            | Self::Flow { node }
+            | Self::Promote { node }
+            | Self::Failover { to: node }
+            | Self::AbortFailover { node }
+            | Self::ExpireBacklog { node }
+            | Self::Save { node }
+            | Self::Stop { node, .. }
+            | Self::Wipe { node }
+            | Self::Look { node, .. }
+            | Self::Silence { node }
+            | Self::Hear { node }
+            | Self::Backup { node, .. } => [Some(node), None],
+            Self::Follow { node, master } | Self::Start { node, master } => [Some(node), master],
+            Self::CopyFile { from, to } => [Some(to), Some(from)],
+            Self::Isolate { .. }
+            | Self::Rejoin { .. }
+            | Self::Damage { .. }
+            | Self::Verify { .. }
+            | Self::Vouch { .. }
+            | Self::Claim { .. }
+            | Self::Accept { .. }
+            | Self::Ask { .. }
+            | Self::Wait => [None, None],
         }
     }
 

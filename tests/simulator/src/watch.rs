@@ -118,9 +118,8 @@ impl Watch {
 
     /// Everything that has arrived by now, in the order of its arrival.
     pub fn hear(&mut self, now: i64) {
-        while let Some(next) = (0..self.under_way.len())
-            .filter(|&i| self.under_way[i].0 <= now)
-            .min_by_key(|&i| self.under_way[i].0)
+        while let Some(next) =
+            (0..self.under_way.len()).filter(|&i| self.under_way[i].0 <= now).min_by_key(|&i| self.under_way[i].0)
         {
             let (at, news) = self.under_way.remove(next);
             match news {
@@ -283,10 +282,23 @@ impl Watch {
             stale: staleness(&before).map(|why| format!("captured while {why}")),
             keys,
             bytes: ByteCount::new(100 + keys * 50),
-            run_id: before.server.run_id,
+            run_id: if before.uncounted_run() == observed.uncounted_run() {
+                before.uncounted_run()
+            } else {
+                String::new()
+            },
             content_digest: None,
         };
-        self.backups.push(Backup { number, candidate, holds, lineage, observed, at: world.now, is_clock_known, is_listed: false });
+        self.backups.push(Backup {
+            number,
+            candidate,
+            holds,
+            lineage,
+            observed,
+            at: world.now,
+            is_clock_known,
+            is_listed: false,
+        });
         let arrives = world.now + i64::from(after_ms);
         if arrives <= world.now {
             self.list(self.backups.len() - 1, arrives);
@@ -307,17 +319,17 @@ impl Watch {
             return false;
         }
         let (history, parent) = unknown[pick % unknown.len()];
-        let right = ForkEdge {
-            child: history.id,
-            parent: world.position(parent),
-            evidence: Evidence::PromotedMaster,
-        };
+        let right = ForkEdge { child: history.id, parent: world.position(parent), evidence: Evidence::PromotedMaster };
         let offset = match lie {
             Lie::Later(bytes) => parent.offset + u64::from(bytes) + 1,
             Lie::Earlier(bytes) => parent.offset.saturating_sub(u64::from(bytes) + 1),
             Lie::Parent => parent.offset,
         };
-        let other = world.histories.iter().map(|history| history.id).find(|&id| id != right.parent.history && id != right.child);
+        let other = world
+            .histories
+            .iter()
+            .map(|history| history.id)
+            .find(|&id| id != right.parent.history && id != right.child);
         let history = match lie {
             Lie::Parent => other.unwrap_or(right.parent.history),
             Lie::Later(_) | Lie::Earlier(_) => right.parent.history,

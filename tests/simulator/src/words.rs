@@ -16,7 +16,10 @@ pub fn tell(story: &Story) -> String {
         Some(format!("{} follows {}", shape.name(node), shape.name(master)))
     });
     let others: Vec<String> = replicas.collect();
-    let (aof, policy) = (if shape.aof { ", append-only files on" } else { "" }, if shape.follow_master { ", policy follow-master" } else { "" });
+    let (aof, policy) = (
+        if shape.aof { ", append-only files on" } else { "" },
+        if shape.follow_master { ", policy follow-master" } else { "" },
+    );
     writeln!(
         text,
         "{:?}{aof}{policy}, backlog {} bytes: {} is the master, with {} keys{}{}.",
@@ -32,7 +35,7 @@ pub fn tell(story: &Story) -> String {
     for (i, step) in story.steps.iter().enumerate() {
         let result = play_step(&mut run, step);
         let seconds = (run.world.now - BEGINNING) as f64 / 1000.0;
-        let after = about(&step.event).map_or(String::new(), |node| format!("  [{}]", state(&run, node)));
+        let after = step.event.nodes()[0].map_or(String::new(), |node| format!("  [{}]", state(&run, node)));
         writeln!(text, "{:>3}. {seconds:>8.3} s  {}.{after}", i + 1, sentence(shape, &step.event))
             .expect("writing to a string cannot fail");
         if let Err(wrong) = result {
@@ -50,33 +53,12 @@ fn state(run: &Run, node: Node) -> String {
         return "stopped".to_owned();
     }
     let id = |number| run.world.history(number).id.short();
-    let second = server.second.map_or(String::new(), |second| format!(" from {}:{}", id(second.history), second.offset));
+    let second =
+        server.second.map_or(String::new(), |second| format!(" from {}:{}", id(second.history), second.offset));
     let role = if server.is_master() { "master" } else { "replica" };
     let link = if server.is_master() || server.link_is_up() { "" } else { ", link down" };
     let backlog = if server.backlog.is_some() { "" } else { ", no backlog" };
     format!("{role} {}:{}{second}{link}{backlog}", id(server.history), server.offset)
-}
-
-fn about(event: &Event) -> Option<Node> {
-    match *event {
-        Event::Write { node, .. }
-        | Event::Flush { node }
-        | Event::Ping { node }
-        | Event::Cut { node }
-        | Event::Mend { node }
-        | Event::Stall { node }
-        | Event::Trickle { node, .. }
-        | Event::Flow { node }
-        | Event::Promote { node }
-        | Event::Follow { node, .. }
-        | Event::Failover { to: node }
-        | Event::AbortFailover { node }
-        | Event::ExpireBacklog { node }
-        | Event::Start { node, .. }
-        | Event::Look { node, .. }
-        | Event::Backup { node, .. } => Some(node),
-        _ => None,
-    }
 }
 
 /// One event.
@@ -104,7 +86,9 @@ pub fn sentence(shape: &Shape, event: &Event) -> String {
         Event::Save { node } => format!("{} saves its file", name(node)),
         Event::Stop { node, save: true } => format!("{} saves and stops", name(node)),
         Event::Stop { node, save: false } => format!("{} stops without saving", name(node)),
-        Event::Start { node, master: Some(master) } => format!("{} starts as a replica of {}", name(node), name(master)),
+        Event::Start { node, master: Some(master) } => {
+            format!("{} starts as a replica of {}", name(node), name(master))
+        }
         Event::Start { node, master: None } => format!("{} starts as a master", name(node)),
         Event::Wipe { node } => format!("the files of {} are gone", name(node)),
         Event::CopyFile { from, to } => format!("{} is given the file of {}", name(to), name(from)),

@@ -27,7 +27,9 @@ pub(super) fn not_ambiguous_without_need(case: &Case<'_>) -> Result<bool, Wrong>
     let furthest = open.iter().copied().filter(|&i| case.is_backup(i));
     let Some(furthest) = furthest.reduce(|a, b| if case.holds(b, a) { b } else { a }) else { return Ok(true) };
     let suspect = case.selection.candidates.iter().any(|judged| {
-        judged.standing == Standing::Suspect && case.holds(judged.candidate, furthest) && case.is_backup(judged.candidate)
+        judged.standing == Standing::Suspect
+            && case.holds(judged.candidate, furthest)
+            && case.is_backup(judged.candidate)
     });
     if case.selection.verdict == Verdict::Ambiguous && !suspect {
         let what = format!("every copy is contained in {}, and all forks are known", case.name(most));

@@ -60,9 +60,8 @@ fn bytes_are_true(case: &Case<'_>, judged: &Judged, canonical: usize, exact: boo
 pub(super) fn shrunken_is_suspect(case: &Case<'_>) -> Checked {
     let candidates = &case.question.view.candidates;
     // The defaults of the policy.
-    let is_shrunken = |i: usize, from: usize| {
-        candidates[from].keys >= 100 && candidates[i].keys * 100 < candidates[from].keys * 50
-    };
+    let is_shrunken =
+        |i: usize, from: usize| candidates[from].keys >= 100 && candidates[i].keys * 100 < candidates[from].keys * 50;
     let before = |i: usize| (0..candidates.len()).filter(move |&b| case.is_backup(b) && case.holds(i, b));
     for judged in &case.selection.candidates {
         let i = judged.candidate;

@@ -44,7 +44,9 @@ pub(super) fn data_as_of_is_true(case: &Case<'_>) -> Result<u64, Wrong> {
                 });
                 beyond.map(|(_, at)| *at).min()
             };
-            if missed < from.as_millis() && (is_own || noticed().is_some_and(|noticed| noticed + blurred < from.as_millis())) {
+            if missed < from.as_millis()
+                && (is_own || noticed().is_some_and(|noticed| noticed + blurred < from.as_millis()))
+            {
                 let what = format!(
                     "{} is said to be complete up to {from}, and lacks what was accepted {} ms before under {}",
                     case.name(i),

@@ -1,3 +1,4 @@
 //! The model is held against what real servers do, and the planner against the model.
 
 mod model;
+mod stories;

@@ -16,8 +16,15 @@ const D: Node = Node(3);
 fn tree(version: Version) -> World {
     let place = |master| Place { site: Site(0), master, skew_ms: 0, skew_error_ms: 0 };
     let nodes = vec![place(None), place(Some(A)), place(Some(B)), place(Some(A))];
-    let shape =
-        Shape { version, aof: false, backlog_bytes: 1 << 20, backlog_ttl_ms: 60_000, keys: 10, follow_master: false, nodes };
+    let shape = Shape {
+        version,
+        aof: false,
+        backlog_bytes: 1 << 20,
+        backlog_ttl_ms: 60_000,
+        keys: 10,
+        follow_master: false,
+        nodes,
+    };
     World::new(shape, 0)
 }
 
@@ -93,7 +100,10 @@ fn a_clean_switchover_loses_nothing_and_copies_nothing() {
 #[test]
 fn a_replica_that_lags_shows_a_lower_bound_of_the_fork() {
     let mut world = tree(Version::Redis70);
-    play(&mut world, &[write(A), Event::Stall { node: C }, write(A), write(A), Event::Trickle { node: C, commands: 1 }]);
+    play(
+        &mut world,
+        &[write(A), Event::Stall { node: C }, write(A), write(A), Event::Trickle { node: C, commands: 1 }],
+    );
     let (lagging, fork) = (of(&world, C).offset, of(&world, B).offset);
     assert!(lagging < fork);
     play(&mut world, &[Event::Promote { node: B }]);

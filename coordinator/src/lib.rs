@@ -6,8 +6,9 @@
 //! [`following`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
-//! It never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It does
-//! not hold the key that opens backups: that is the operator's.
+//! The coordinator never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It
+//! does not hold the key that opens backups: that is the operator's. The command line does, on the operator's
+//! machine: it opens backups, tells what is in them ([`inspect`]) and what differs between two ([`compare`]).
 
 pub mod advice;
 pub mod alarms;

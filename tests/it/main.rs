@@ -8,6 +8,7 @@ mod first_backup;
 mod harmless;
 mod harness;
 mod identity;
+mod inspect_diff;
 mod memory;
 mod outages;
 mod rdb_contents;

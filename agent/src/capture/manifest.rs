@@ -197,9 +197,9 @@ mod tests {
     use super::*;
     use crate::server::Info;
 
-    const MASTER: &str = include_str!("../server/info/redis-7.0-master.txt");
-    const REPLICA: &str = include_str!("../server/info/redis-7.0-replica.txt");
-    const LINK_DOWN: &str = include_str!("../server/info/redis-7.0-replica-link-down.txt");
+    const MASTER: &str = include_str!("../../../proto/replication/src/info/redis-7.0-master.txt");
+    const REPLICA: &str = include_str!("../../../proto/replication/src/info/redis-7.0-replica.txt");
+    const LINK_DOWN: &str = include_str!("../../../proto/replication/src/info/redis-7.0-replica-link-down.txt");
 
     fn observed(text: &str) -> NodeObservation {
         Info::parse(text).observation(Timestamp::from_millis(0)).expect("a server")

@@ -1,6 +1,7 @@
 //! By which method to capture. No I/O.
 
 use thiserror::Error;
+use urtext_replication::attaching_changes_history;
 use urtext_repository::CaptureMethod;
 use urtext_types::{ErrorKind, Explain, NodeObservation, Role};
 
@@ -71,7 +72,7 @@ pub fn choose(
     server: &NodeObservation,
     file: FileAccess,
 ) -> Result<Choice, NoMethod> {
-    let changes_history = server.replication.role.is_master() && !server.replication.backlog_active;
+    let changes_history = attaching_changes_history(server);
     let link_is_down = matches!(&server.replication.role, Role::Replica { link, .. } if !link.up);
     let choice = |method, reason, changes_history| Ok(Choice { method, reason, changes_history });
     match (requested, file) {
@@ -100,9 +101,9 @@ mod tests {
     use super::*;
     use crate::server::Info;
 
-    const MASTER: &str = include_str!("../server/info/redis-7.0-master.txt");
-    const REPLICA: &str = include_str!("../server/info/redis-7.0-replica.txt");
-    const LINK_DOWN: &str = include_str!("../server/info/redis-7.0-replica-link-down.txt");
+    const MASTER: &str = include_str!("../../../proto/replication/src/info/redis-7.0-master.txt");
+    const REPLICA: &str = include_str!("../../../proto/replication/src/info/redis-7.0-replica.txt");
+    const LINK_DOWN: &str = include_str!("../../../proto/replication/src/info/redis-7.0-replica-link-down.txt");
 
     #[track_caller]
     fn check(

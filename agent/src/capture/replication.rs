@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use urtext_replication::{AnnouncePort, ReplicationError, SnapshotRequest, SnapshotStream, request_snapshot};
-use urtext_types::{Engine, NodeObservation};
+use urtext_replication::{ReplicationError, SnapshotRequest, SnapshotStream, request_snapshot};
+use urtext_types::NodeObservation;
 
 use super::CaptureError;
 use crate::server::{Server, Socket};
@@ -20,20 +20,7 @@ pub(super) async fn attach(
     server: &Server,
     observed: &NodeObservation,
 ) -> Result<SnapshotStream<Box<dyn Socket>>, CaptureError> {
-    let request = SnapshotRequest {
-        credentials: server.credentials()?,
-        announce_version: match observed.server.engine {
-            Engine::Valkey => Some(observed.server.version.clone()),
-            Engine::Redis => None,
-        },
-        announce_port: announce_port(observed),
-        idle_timeout: IDLE_LIMIT,
-    };
+    let request = SnapshotRequest::to(observed, server.credentials()?, IDLE_LIMIT);
     let failed = |source: ReplicationError| CaptureError::Replication { server: server.address().clone(), source };
     request_snapshot(server.dial().await?, &request).await.map_err(failed)
-}
-
-/// Sentinel reads a master's list of replicas, and must not make an entry of us.
-fn announce_port(observed: &NodeObservation) -> AnnouncePort {
-    if observed.replication.role.is_master() { AnnouncePort::Unroutable } else { AnnouncePort::None }
 }

@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_target_is_refused_for_what_could_be_lost() {
-        let master = include_str!("../server/info/redis-7.0-master.txt");
-        let replica = include_str!("../server/info/redis-7.0-replica.txt");
+        let master = include_str!("../../../proto/replication/src/info/redis-7.0-master.txt");
+        let replica = include_str!("../../../proto/replication/src/info/redis-7.0-replica.txt");
         let empty = master.replace("db0:", "no:").replace("db9:", "no:");
         check(&target(&empty), EMPTY, Ok(()));
         check(&target(master), EMPTY, Err("holds 2 keys"));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_target_is_refused_for_what_it_cannot_do() {
-        let master = include_str!("../server/info/redis-7.0-master.txt");
+        let master = include_str!("../../../proto/replication/src/info/redis-7.0-master.txt");
         let with = |from: &str, to: &str| target(&master.replace(from, to));
         check(&with("cluster_enabled:0", "cluster_enabled:1"), OVERWRITE, Err("Redis Cluster"));
         check(&with("\nloading:0", "\nloading:1"), OVERWRITE, Err("is loading"));

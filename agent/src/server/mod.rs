@@ -3,11 +3,10 @@
 mod address;
 mod connection;
 mod error;
-mod info;
 mod permissions;
 
 pub use address::{InvalidAddress, ServerAddress, Transport};
 pub use connection::{Connection, Password, Server, Socket};
 pub use error::ServerError;
-pub use info::{Info, InvalidInfo};
 pub use permissions::{Access, CAPTURE_RIGHTS, PermissionReport, RESTORE_RIGHTS, Right, check_permissions};
+pub use urtext_replication::{Info, InvalidInfo};

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod contents;
+
 use std::{
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
@@ -8,10 +10,13 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName, Timestamp};
 
+pub use contents::{Diff, Inspect, Named, Verify};
+
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
 ///
 /// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 internal, 2 usage, 3 nothing
-/// found, 4 ambiguous lineage, 5 refused by a guard, 6 unavailable, 7 data integrity, 8 not allowed.
+/// found, 4 ambiguous lineage, 5 refused by a guard, 6 unavailable, 7 data integrity, 8 not allowed, 9 `diff` found
+/// differences.
 #[derive(Debug, Parser)]
 #[command(name = "urtext", version, max_term_width = 100)]
 pub struct Cli {
@@ -63,6 +68,14 @@ pub enum Command {
     },
     /// Restore the canonical backup, or another one, to a node or to plain files.
     Restore(Restore),
+    /// Tell what is in a backup or in an RDB file.
+    Inspect(Inspect),
+    /// Compare two data sets key by key.
+    ///
+    /// Exit code 0 if they hold the same, 9 if they differ, another one if they could not be compared.
+    Diff(Diff),
+    /// Prove that an RDB file is complete and sound.
+    Verify(Verify),
     /// Look at the agents.
     Agents {
         #[command(subcommand)]
@@ -381,6 +394,9 @@ mod tests {
         check_refused("urtext accept-lineage d zz --reason r", "names no history");
         check_refused("urtext restore d --to a --accept-loss", "--reason <TEXT>");
         check_refused("urtext restore d --to a --lineage 75d1dd8a --overwrite", "cannot be used with");
+        check_refused("urtext verify", "--file <FILE>");
+        check_refused("urtext inspect a --separator ::", "one character");
+        check_refused("urtext diff a b --as-of yesterday", "is not a time");
         check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");
     }
 

@@ -1,6 +1,6 @@
 //! The coordinator, from the command line: its services, and its repository as a store.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -14,15 +14,17 @@ use tower::service_fn;
 use urtext_identity::{ClientTls, ConnectError, Connector, Credentials, TlsFailure};
 use urtext_proto::{
     MAX_MESSAGE_BYTES, RpcError,
+    model::BackupAddress,
     pb::{self, control_client::ControlClient, storage_client::StorageClient},
 };
 use urtext_repository::{
-    MAX_OBJECT_BYTES, ObjectInfo, ObjectName, ObjectPrefix, PutOutcome, Store, StoreError, StoreOperation,
+    BackupKey, BackupReader, MAX_OBJECT_BYTES, ObjectInfo, ObjectName, ObjectPrefix, PutOutcome, Store, StoreError,
+    StoreOperation,
 };
 use urtext_types::{ErrorKind, Explain};
 
 use super::Context;
-use crate::{Fault, directory::OperatorDirectory};
+use crate::{Fault, directory::OperatorDirectory, verifier::AuthorityVerifier};
 
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,15 @@ pub(super) fn refused(status: Status) -> Fault {
 impl Client {
     pub(super) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Opens one backup of the coordinator's repository; its manifest is verified.
+    pub(super) async fn open_backup(&self, key: pb::BackupKey) -> Result<BackupReader, Fault> {
+        let BackupAddress { deployment, shard, id } = key.try_into()?;
+        let verifier = AuthorityVerifier::new(self.ca_pem.clone());
+        BackupReader::open(Arc::new(self.store()), BackupKey { deployment, shard, id }, &verifier)
+            .await
+            .map_err(Fault::while_doing("open the backup"))
     }
 
     /// The coordinator's repository, to be read.

@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, histories forty hex digits, sizes and offsets numbers of bytes. What is not
 //! known is `null`.
 
+mod contents;
 mod decisions;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ use urtext_proto::{model, pb};
 use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Timestamp};
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
+pub use contents::{
+    DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
+};
 
 /// `urtext init`
 #[derive(Debug, Serialize)]

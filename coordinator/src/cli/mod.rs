@@ -4,7 +4,10 @@ pub mod args;
 mod client;
 mod commands;
 pub mod json;
+mod live;
 pub mod output;
+mod source;
+mod spill;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -22,7 +25,12 @@ pub enum Ended {
     Well,
     /// The answer itself was printed, and it is of this kind.
     As(ErrorKind),
+    /// `diff` found differences. Not 1, as with diff(1): that is a fault of ours.
+    Different,
 }
+
+/// The exit code of [`Ended::Different`], which no [`ErrorKind`] has.
+const DIFFERENT: u8 = 9;
 
 /// Carries out one command and says how it ended.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -31,6 +39,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match context.run(command).await {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::As(kind)) => ExitCode::from(kind.exit_code()),
+        Ok(Ended::Different) => ExitCode::from(DIFFERENT),
         // Whoever read our output has seen enough.
         Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Stop::Output(error)) => {
@@ -105,6 +114,9 @@ impl Context {
             Command::Events(args) => commands::events::run(self, args).await,
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => commands::restore::run(self, args).await,
+            Command::Inspect(args) => commands::inspect::run(self, args).await,
+            Command::Diff(args) => commands::diff::run(self, args).await,
+            Command::Verify(args) => commands::verify::run(self, args).await,
             Command::Agents { command: AgentsCommand::List } => commands::agents::list(self).await,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use urtext_types::{Offset, Position, ReplicationId, Secret};
+use urtext_types::{Engine, NodeObservation, Offset, Position, ReplicationId, Secret};
 
 use crate::{Quoted, ReplicationError, command, payload::Framing};
 
@@ -20,12 +20,47 @@ pub struct SnapshotRequest {
     pub idle_timeout: Duration,
 }
 
+impl SnapshotRequest {
+    /// What suits the server that was looked at.
+    pub fn to(observed: &NodeObservation, credentials: Option<Credentials>, idle_timeout: Duration) -> Self {
+        Self {
+            credentials,
+            announce_version: match observed.server.engine {
+                Engine::Valkey => Some(observed.server.version.clone()),
+                Engine::Redis => None,
+            },
+            // Sentinel reads a master's list of replicas, and must not make an entry of us.
+            announce_port: match observed.replication.role.is_master() {
+                true => AnnouncePort::Unroutable,
+                false => AnnouncePort::None,
+            },
+            idle_timeout,
+        }
+    }
+}
+
+/// Whether a replica that attaches, as we do for a snapshot, gives the server a new replication id: a master without
+/// a backlog makes one for its first (`replication.c:syncCommand`).
+pub fn attaching_changes_history(observed: &NodeObservation) -> bool {
+    observed.replication.role.is_master() && !observed.replication.backlog_active
+}
+
 /// Who we are to the server. Needs `+psync +replconf`, nothing else.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// `None` is the user `default`.
     pub user: Option<String>,
     pub password: Secret<String>,
+}
+
+impl Credentials {
+    /// The command that presents them.
+    pub(crate) fn auth(&self) -> Secret<Vec<u8>> {
+        Secret::new(match &self.user {
+            Some(user) => command::encode(&["AUTH", user, self.password.expose()]),
+            None => command::encode(&["AUTH", self.password.expose()]),
+        })
+    }
 }
 
 /// The port that the server believes we listen on. There is no way to announce a real one: Sentinel
@@ -62,8 +97,9 @@ pub enum Progress {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Auth,
+    Info,
     ListeningPort,
     Capabilities,
     Version,
@@ -92,10 +128,8 @@ impl Handshake {
         if request.announce_port == AnnouncePort::Unroutable {
             step(Step::ListeningPort, &["REPLCONF", "listening-port", "-1"]);
         }
-        match &request.credentials {
-            Some(Credentials { user: Some(user), password }) => step(Step::Auth, &["AUTH", user, password.expose()]),
-            Some(Credentials { user: None, password }) => step(Step::Auth, &["AUTH", password.expose()]),
-            None => {}
+        if let Some(credentials) = &request.credentials {
+            steps.push((Step::Auth, credentials.auth()));
         }
         let user = request.credentials.as_ref().and_then(|credentials| credentials.user.clone());
         let (first, bytes) = steps.pop().expect("PSYNC is always among the steps");
@@ -121,7 +155,7 @@ impl Handshake {
             Awaiting::Reply(step) if line.starts_with(b"+") => self.after(step),
             // `ERR Unrecognized REPLCONF option: version` on every Redis: it was worth a try.
             Awaiting::Reply(step @ Step::Version) if line.starts_with(b"-ERR ") => self.after(step),
-            Awaiting::Reply(step) => Err(self.failure(step, line)),
+            Awaiting::Reply(step) => Err(failure(&self.user, step, line)),
         }
     }
 
@@ -134,7 +168,7 @@ impl Handshake {
 
     fn on_psync_reply(&mut self, line: &[u8]) -> Result<Progress, ReplicationError> {
         if line.starts_with(b"-") {
-            return Err(self.failure(Step::Psync, line));
+            return Err(failure(&self.user, Step::Psync, line));
         }
         let position = parse_full_resync(line)
             .ok_or_else(|| ReplicationError::UnexpectedReply { command: "PSYNC", reply: Quoted::new(line) })?;
@@ -151,38 +185,38 @@ impl Handshake {
             Framing::parse(line).ok_or_else(|| ReplicationError::BadPayloadHeader { line: Quoted::new(line) })?;
         Ok(Progress::Payload { position, framing })
     }
+}
 
-    /// Which error an answer other than the wanted one is.
-    fn failure(&self, step: Step, line: &[u8]) -> ReplicationError {
-        let command = step.command();
-        let user = || self.user.clone();
-        let has = |text: &str| line.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
-        let first = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-        // Servers quote the arguments of commands that they do not know: what answers AUTH may hold
-        // the password, so of such a reply only the first word of an error is kept.
-        let reply = || match step {
-            Step::Auth if line.starts_with(b"-") => Quoted::new(first),
-            Step::Auth => Quoted::new(b"(not shown)"),
-            _ => Quoted::new(line),
-        };
-        match first {
-            b"-LOADING" => ReplicationError::Loading,
-            b"-NOMASTERLINK" => ReplicationError::MasterLinkDown { reply: reply() },
-            b"-MASTERDOWN" => ReplicationError::MasterDown,
-            b"-BUSY" => ReplicationError::Busy { reply: reply() },
-            b"-DENIED" => ReplicationError::ProtectedMode,
-            b"-NOAUTH" => ReplicationError::AuthenticationRequired,
-            b"-WRONGPASS" => ReplicationError::WrongPassword { user: user() },
-            b"-NOPERM" => ReplicationError::NotPermitted { user: user(), command },
-            b"-ERR" if has("max number of clients") => ReplicationError::TooManyClients,
-            b"-ERR" if has("unknown command") => ReplicationError::CommandUnknown { command },
-            b"-ERR" if step == Step::Auth && has("without any password configured") => {
-                ReplicationError::PasswordNotExpected { user: user() }
-            }
-            _ if !line.starts_with(b"-") => ReplicationError::UnexpectedReply { command, reply: reply() },
-            _ if step == Step::RdbOnly => ReplicationError::RdbOnlyUnsupported { reply: reply() },
-            _ => ReplicationError::Refused { command, reply: reply() },
+/// Which error an answer other than the wanted one is.
+pub(crate) fn failure(user: &str, step: Step, line: &[u8]) -> ReplicationError {
+    let command = step.command();
+    let user = || user.to_owned();
+    let has = |text: &str| line.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
+    let first = line.split(|&byte| byte == b' ').next().unwrap_or_default();
+    // Servers quote the arguments of commands that they do not know: what answers AUTH may hold
+    // the password, so of such a reply only the first word of an error is kept.
+    let reply = || match step {
+        Step::Auth if line.starts_with(b"-") => Quoted::new(first),
+        Step::Auth => Quoted::new(b"(not shown)"),
+        _ => Quoted::new(line),
+    };
+    match first {
+        b"-LOADING" => ReplicationError::Loading,
+        b"-NOMASTERLINK" => ReplicationError::MasterLinkDown { reply: reply() },
+        b"-MASTERDOWN" => ReplicationError::MasterDown,
+        b"-BUSY" => ReplicationError::Busy { reply: reply() },
+        b"-DENIED" => ReplicationError::ProtectedMode,
+        b"-NOAUTH" => ReplicationError::AuthenticationRequired,
+        b"-WRONGPASS" => ReplicationError::WrongPassword { user: user() },
+        b"-NOPERM" => ReplicationError::NotPermitted { user: user(), command },
+        b"-ERR" if has("max number of clients") => ReplicationError::TooManyClients,
+        b"-ERR" if has("unknown command") => ReplicationError::CommandUnknown { command },
+        b"-ERR" if step == Step::Auth && has("without any password configured") => {
+            ReplicationError::PasswordNotExpected { user: user() }
         }
+        _ if !line.starts_with(b"-") => ReplicationError::UnexpectedReply { command, reply: reply() },
+        _ if step == Step::RdbOnly => ReplicationError::RdbOnlyUnsupported { reply: reply() },
+        _ => ReplicationError::Refused { command, reply: reply() },
     }
 }
 
@@ -190,14 +224,16 @@ impl Step {
     fn command(self) -> &'static str {
         match self {
             Self::Auth => "AUTH",
+            Self::Info => "INFO",
             Self::ListeningPort | Self::Capabilities | Self::Version | Self::RdbOnly => "REPLCONF",
             Self::Psync => "PSYNC",
         }
     }
 
-    fn awaiting(self) -> &'static str {
+    pub(crate) fn awaiting(self) -> &'static str {
         match self {
             Self::Auth => "the answer to AUTH",
+            Self::Info => "the answer to INFO",
             Self::ListeningPort => "the answer to REPLCONF listening-port",
             Self::Capabilities => "the answer to REPLCONF capa",
             Self::Version => "the answer to REPLCONF version",

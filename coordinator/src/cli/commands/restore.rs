@@ -1,6 +1,9 @@
 //! `urtext restore`: the plan, the question, the work, the proof.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::Path,
+};
 
 use urtext_proto::pb;
 use urtext_repository::{Identity, Recipient, Recipients, seal_bytes};
@@ -51,7 +54,7 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
         return Ok(Ended::Well);
     }
     // Whatever is missing is said before anything starts.
-    let identities = identities(context, &args, &plan.backup_recipients)?;
+    let identities = identities(context, args.identity.as_deref(), &plan.backup_recipients)?;
     if let Some(path) = &args.to_dir {
         to_dir::check(path)?;
     }
@@ -94,9 +97,13 @@ fn print_plan(context: &Context, plan: &json::Plan, is_all: bool) -> Result<(), 
 }
 
 /// The identities of the file that open the backup.
-fn identities(context: &Context, args: &args::Restore, recipients: &[String]) -> Result<Vec<Identity>, Fault> {
-    let path = match &args.identity {
-        Some(path) => path.clone(),
+pub(in crate::cli) fn identities(
+    context: &Context,
+    file: Option<&Path>,
+    recipients: &[String],
+) -> Result<Vec<Identity>, Fault> {
+    let path = match file {
+        Some(path) => path.to_owned(),
         None => context.operator()?.identity(),
     };
     let text = match std::fs::read_to_string(&path) {

@@ -5,18 +5,16 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use urtext_proto::{model::BackupAddress, pb};
+use urtext_proto::pb;
 use urtext_rdb::{Options, Summary, Verifier};
-use urtext_repository::{BackupKey, BackupReader, Identity, Manifest};
+use urtext_repository::{BackupReader, Identity, Manifest};
 use urtext_types::{ByteCount, ErrorKind, Keyspace};
 
 use crate::{
     Fault,
     cli::{Context, client::Client, output::Progress},
-    verifier::AuthorityVerifier,
 };
 
 const RDB: &str = "dump.rdb";
@@ -46,11 +44,7 @@ pub(super) async fn write(
     identities: Vec<Identity>,
     path: &Path,
 ) -> Result<Vec<String>, Fault> {
-    let BackupAddress { deployment, shard, id } = key.try_into()?;
-    let verifier = AuthorityVerifier::new(client.ca_pem.clone());
-    let reader = BackupReader::open(Arc::new(client.store()), BackupKey { deployment, shard, id }, &verifier)
-        .await
-        .map_err(Fault::while_doing("open the backup"))?;
+    let reader = client.open_backup(key).await?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| file_fault(path, &error))?;
     let summary = write_rdb(&reader, identities.clone(), path).await?;
     compare(reader.manifest(), &summary)?;

@@ -3,8 +3,10 @@
 mod bad_days;
 mod buckets;
 mod damage;
+mod events;
 mod failover;
 mod first_backup;
+mod guard;
 mod harmless;
 mod harness;
 mod identity;
@@ -16,6 +18,7 @@ mod rdb_digest;
 mod rdb_live;
 mod rdb_sightings;
 mod rdb_written;
+mod selection;
 mod split_brain;
 mod stale_replica;
 mod stored_format;

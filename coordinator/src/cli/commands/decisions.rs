@@ -26,12 +26,12 @@ pub(in crate::cli) async fn audit(context: &Context, args: args::OfDeployment) -
     let entries: Vec<json::AuditEntry> = response.entries.into_iter().map(json::AuditEntry::from).collect();
     let mut table = Table::new(["TIME", "WHO", "DEPLOYMENT", "WHAT"]);
     for entry in &entries {
-        let why = entry.reason.as_ref().map_or(String::new(), |reason| format!(", because: {reason}"));
+        let why = entry.reason.as_ref().map_or(String::new(), |reason| format!(" Reason: {reason}"));
         table.row([
             entry.at.to_string(),
             entry.who.clone(),
             entry.deployment.clone(),
-            format!("{}: {}{why}", entry.action, entry.subject),
+            format!("{}: {}.{why}", entry.action, entry.subject.trim_end_matches('.')),
         ]);
     }
     if table.is_empty() {

@@ -1,0 +1,49 @@
+//! Something that may hold more cannot be asked: a restore stops and names it, until a person accepts the loss.
+
+use urtext_tests::{
+    data::{load, load_strings},
+    fleet::{Fleet, ORDERS},
+    servers::{Server, Version},
+};
+
+#[test]
+fn a_restore_stops_where_a_silent_node_was_ahead_until_the_loss_is_accepted() {
+    let version = Version::Redis70;
+    let mut fleet = Fleet::of_three_sites(version);
+    load(fleet.server("fra-1"), 91, 150);
+    fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
+    fleet.wait_until_seen("nyc-1");
+    let id = fleet.snapshot("nyc-1");
+    // More is written, and seen; then nobody can ask for it any more.
+    load_strings(fleet.server("fra-1"), "later", 92, 50, 100);
+    fleet.wait_until_seen("fra-1");
+    for node in ["fra-1", "nyc-1", "sgp-1"] {
+        fleet.server_mut(node).kill9();
+        fleet.wait_for_node(node, "its trouble", |seen| seen["trouble"].is_object());
+    }
+    fleet.add("fra-2", Server::start(version));
+
+    let canonical = fleet.canonical();
+    assert_eq!(canonical["canonical"]["id"], id);
+    let more = canonical["may_hold_more"].as_array().expect("a list");
+    assert!(more.iter().any(|more| more["name"] == "fra-1" && more["bytes_more"].as_u64() > Some(5000)), "{more:#?}");
+    fleet.coordinator.urtext(&["canonical", ORDERS]).expect(0).says(&["A restore stops here", "fra-1"]);
+
+    let restore = ["restore", ORDERS, "--to", "fra-2", "--yes"];
+    fleet.coordinator.urtext(&restore).expect(5).says(&["fra-1", "--accept-loss --reason"]);
+    assert_eq!(fleet.server("fra-2").get::<u64>(&["DBSIZE"]), 0);
+    let dir = fleet.work().join("files");
+    let files = ["restore", ORDERS, "--to-dir", dir.to_str().expect("text"), "--yes"];
+    fleet.coordinator.urtext(&files).expect(5).says(&["fra-1"]);
+    assert!(!dir.exists());
+
+    let restored = fleet.restore_to("fra-2", &["--accept-loss", "--reason", "the site burned down"]);
+    assert_eq!(restored["plan"]["backup"]["id"], id);
+    assert!(!restored["plan"]["accepted_loss"].as_array().expect("a list").is_empty());
+    let audit = fleet.json(&["audit", ORDERS]);
+    let entries = audit["entries"].as_array().expect("a list");
+    let accepted = entries.iter().find(|entry| entry["action"] == "accepted a loss").expect("in the audit");
+    assert_eq!(accepted["reason"], "the site burned down");
+    assert!(accepted["subject"].as_str().is_some_and(|subject| subject.contains("fra-1")), "{accepted:#}");
+    assert!(entries.iter().any(|entry| entry["action"] == "restored"), "{audit:#}");
+}

@@ -127,8 +127,8 @@ pub fn policy(world: &World) -> Policy {
     Policy { on_fork, ..Policy::default() }
 }
 
-/// Asks the planner, and checks everything that it says. `chosen_before` is the copy that the last decision was
-/// made for, if it can still be chosen; `seed` decides about the order of things and about the wishes.
+/// Asks the planner, and checks everything that it says. `decided_for` is what the copy holds that the last decision
+/// was made for, if it can still be chosen; `seed` decides about the order of things and about the wishes.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -158,6 +158,22 @@ pub fn check(
     wishes::wish_is_kept(&case, &policy, &mut rng, tally)?;
     tally.bracketed += times::data_as_of_is_true(&case)?;
     Ok(selection)
+}
+
+/// A decision for one of the backups that contend was made just now: it must be chosen, or what goes on from it.
+///
+/// # Errors
+/// It is not.
+pub fn check_decision(world: &World, question: &Question, decided_for: Point) -> Result<(), Wrong> {
+    let selection = select(&question.view, &policy(world), &Wish::default());
+    let is_held_back = selection.candidates.iter().any(|judged| {
+        judged.standing == Standing::Suspect && world.truth.same(question.truths[judged.candidate], decided_for)
+    });
+    let chosen = selection.canonical.map(|i| question.truths[i]);
+    if chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {
+        return Ok(());
+    }
+    wrong(Invariant::DecisionHolds, format!("a backup was decided for, and the verdict is {:?}", selection.verdict))
 }
 
 impl Case<'_> {
@@ -214,11 +230,16 @@ impl Case<'_> {
     fn each_once(&self) -> Checked {
         let candidates = &self.question.view.candidates;
         let mut times = vec![0; candidates.len()];
+        let may_set_aside = self.world.shape.follow_master || !self.question.view.accepted.is_empty();
         let reasons = self.selection.reasons(&self.question.view);
         for judged in &self.selection.candidates {
             times[judged.candidate] += 1;
             if reasons.of(judged).trim().is_empty() {
                 return wrong(Invariant::EachOnce, format!("{} has no reason", self.name(judged.candidate)));
+            }
+            if judged.set_aside && !may_set_aside {
+                let what = format!("{} is set aside, and nobody decided so", self.name(judged.candidate));
+                return wrong(Invariant::DecisionHolds, what);
             }
             let is_ineligible = judged.standing == Standing::Ineligible;
             if is_ineligible != !candidates[judged.candidate].is_eligible() {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use urtext_planner::Source;
 
 use crate::{
-    oracle::{Invariant, Tally, Wrong, check},
+    oracle::{Invariant, Tally, Wrong, check, check_decision},
     story::{BackupNumber, Event, KINDS, Shape, Step, Story},
     truth::Point,
     watch::Watch,
@@ -79,7 +79,7 @@ impl Run {
                 self.ask(shuffle)?;
                 true
             }
-            Event::Accept { pick } => self.accept(usize::from(pick)),
+            Event::Accept { pick } => self.accept(usize::from(pick))?,
             event if event.is_of_servers() => self.world.play(&event),
             Event::Wait => true,
             event => self.watch.play(&mut self.world, &event),
@@ -100,7 +100,7 @@ impl Run {
         check(&self.world, &question, decided_for, seed, &mut self.counts.answers).map(drop)
     }
 
-    fn accept(&mut self, pick: usize) -> bool {
+    fn accept(&mut self, pick: usize) -> Result<bool, Wrong> {
         let question = self.watch.question(&self.world);
         let selection = urtext_planner::select(
             &question.view,
@@ -109,18 +109,21 @@ impl Run {
         );
         let contending: Vec<usize> = selection.contending().map(|judged| judged.candidate).collect();
         if contending.is_empty() {
-            return false;
+            return Ok(false);
         }
         let picked = contending[pick % contending.len()];
         let candidate = &question.view.candidates[picked];
-        let Some(position) = candidate.position else { return false };
-        let accepted = self.watch.accept(&question.view, position);
-        if accepted {
-            let backup = self.watch.backups.iter().find(|backup| backup.candidate.source == candidate.source);
-            self.decided_for =
-                backup.filter(|_| candidate.source != Source::Node).map(|backup| (backup.number, backup.holds));
+        let Some(position) = candidate.position else { return Ok(false) };
+        if !self.watch.accept(&question.view, position) {
+            return Ok(false);
         }
-        accepted
+        let backup = self.watch.backups.iter().find(|backup| backup.candidate.source == candidate.source);
+        let backup = backup.filter(|_| candidate.source != Source::Node);
+        self.decided_for = backup.map(|backup| (backup.number, backup.holds));
+        if let Some((_, holds)) = self.decided_for {
+            check_decision(&self.world, &self.watch.question(&self.world), holds)?;
+        }
+        Ok(true)
     }
 }
 

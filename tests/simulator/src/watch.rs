@@ -311,7 +311,9 @@ impl Watch {
     /// Two statements about one fork, of which nobody knew: one is right.
     fn claim(&mut self, world: &World, pick: usize, lie: Lie, lie_first: bool) -> bool {
         let unknown = world.histories.iter().filter_map(|history| match history.birth {
-            Birth::GoesOn(parent) if self.known.lineage.edge_of(history.id).is_none() => Some((history, parent)),
+            Birth::GoesOn(parent) if history.is_counted && self.known.lineage.edge_of(history.id).is_none() => {
+                Some((history, parent))
+            }
             _ => None,
         });
         let unknown: Vec<_> = unknown.collect();

@@ -48,6 +48,8 @@ pub struct History {
     pub offset: u64,
     /// The end of what its master wrote under it.
     pub end: Point,
+    /// Whether its master had a backlog when it began, and so counted what it wrote.
+    pub is_counted: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl World {
             let place = self.shape.nodes[index];
             let keys = if place.master.is_none() { self.shape.keys } else { 0 };
             let data = self.truth.root(keys, self.now);
-            let history = self.born(Birth::Started, data, 0);
+            let history = self.born(Birth::Started, data, 0, false);
             self.runs += 1;
             let role = match place.master {
                 None => Role::Master,
@@ -131,13 +133,13 @@ impl World {
         self.settle();
     }
 
-    fn born(&mut self, birth: Birth, start: Point, offset: u64) -> HistoryNumber {
+    fn born(&mut self, birth: Birth, start: Point, offset: u64, is_counted: bool) -> HistoryNumber {
         let number = self.histories.len() as u64;
         let mut bytes = [0; 20];
         bytes[..8].copy_from_slice(&mix(number).to_be_bytes());
         bytes[8..16].copy_from_slice(&mix(!number).to_be_bytes());
         let id = ReplicationId::from_bytes(bytes).expect("the mixture is never all zero");
-        self.histories.push(History { id, birth, start, offset, end: start });
+        self.histories.push(History { id, birth, start, offset, end: start, is_counted });
         HistoryNumber(number as u32)
     }
 
@@ -317,8 +319,8 @@ impl World {
     /// A new id that goes on from the present one (`shiftReplicationId`).
     fn shift_id(&mut self, node: Node) {
         let Server { data, offset, .. } = *self.server(node);
-        let parent = self.server(node).spot();
-        let history = self.born(Birth::GoesOn(parent), data, offset);
+        let (parent, is_counted) = (self.server(node).spot(), self.server(node).backlog.is_some());
+        let history = self.born(Birth::GoesOn(parent), data, offset, is_counted);
         let server = &mut self.servers[node.index()];
         server.second = Some(parent);
         server.history = history;
@@ -327,9 +329,9 @@ impl World {
     }
 
     /// A new id without a past (`changeReplicationId`, `clearReplicationId2`).
-    fn rename(&mut self, node: Node) {
+    fn rename(&mut self, node: Node, is_counted: bool) {
         let Server { data, offset, .. } = *self.server(node);
-        let history = self.born(Birth::Renamed, data, offset);
+        let history = self.born(Birth::Renamed, data, offset, is_counted);
         let server = &mut self.servers[node.index()];
         server.second = None;
         server.history = history;
@@ -414,7 +416,7 @@ impl World {
         // The servers' clocks go on for all of them.
         let due = server.alone_since + i64::from(self.shape.backlog_ttl_ms);
         self.now = self.now.max(due + 1);
-        self.rename(node);
+        self.rename(node, false);
         self.servers[node.index()].backlog = None;
         true
     }
@@ -428,7 +430,7 @@ impl World {
     /// What a server does before it serves a full resynchronization (`syncCommand`).
     fn accept_replica(&mut self, node: Node) {
         if self.server(node).backlog.is_none() {
-            self.rename(node);
+            self.rename(node, true);
             let server = &mut self.servers[node.index()];
             server.backlog = Some(server.offset + 1);
         }
@@ -470,16 +472,16 @@ impl World {
         let (history, offset, second, data) = match (rdb, aux) {
             _ if loads_aof => {
                 let offset = if version.aof_keeps_the_offset() { offset } else { 0 };
-                (self.born(Birth::Started, data, offset), offset, None, data)
+                (self.born(Birth::Started, data, offset, false), offset, None, data)
             }
             (Some(rdb), Some(aux)) if is_master && version.masters_keep_their_lineage() => {
-                (self.born(Birth::GoesOn(aux), rdb.data, aux.offset), aux.offset, Some(aux), rdb.data)
+                (self.born(Birth::GoesOn(aux), rdb.data, aux.offset, true), aux.offset, Some(aux), rdb.data)
             }
             (Some(rdb), Some(aux)) if !is_master => (aux.history, aux.offset, None, rdb.data),
-            (Some(rdb), _) => (self.born(Birth::Started, rdb.data, 0), 0, None, rdb.data),
+            (Some(rdb), _) => (self.born(Birth::Started, rdb.data, 0, false), 0, None, rdb.data),
             (None, _) => {
                 let data = self.truth.root(0, self.now);
-                (self.born(Birth::Started, data, 0), 0, None, data)
+                (self.born(Birth::Started, data, 0, false), 0, None, data)
             }
         };
         self.runs += 1;

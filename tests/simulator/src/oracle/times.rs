@@ -5,7 +5,7 @@
 //! seen beyond it by then. `to`: something that was accepted by then is not in it.
 
 use urtext_planner::DataAsOf;
-use urtext_types::{ForkEdge, Interval, Relation};
+use urtext_types::{ByteCount, ForkEdge, Interval, Relation};
 
 use super::{Case, Invariant, Wrong};
 
@@ -40,7 +40,10 @@ pub(super) fn data_as_of_is_true(case: &Case<'_>) -> Result<u64, Wrong> {
             let is_own = history.id == own.history && !lineage.edges().any(leaves);
             let noticed = || {
                 let beyond = case.question.noticed.iter().filter(|(seen, _)| {
-                    seen.history == history.id && matches!(lineage.relate(position, *seen), Relation::Behind { .. })
+                    // What is not counted cannot be seen.
+                    let relation = || lineage.relate(position, *seen);
+                    seen.history == history.id
+                        && matches!(relation(), Relation::Behind { missing } if missing > ByteCount::ZERO)
                 });
                 beyond.map(|(_, at)| *at).min()
             };

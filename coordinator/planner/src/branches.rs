@@ -145,8 +145,15 @@ impl Aside {
 /// Where the paths to the tips part. `chosen` are the tips that are left after all decisions.
 pub(crate) fn forks(chart: &Chart, extents: &Extents, chosen: &[Place]) -> Vec<Fork> {
     let mut taken: Vec<Option<Offset>> = vec![None; chart.len()];
-    for stretch in chosen.iter().flat_map(|&tip| chart.path(tip)) {
-        taken[stretch.history] = taken[stretch.history].max(Some(stretch.offset));
+    for &tip in chosen {
+        for stretch in chart.path(tip) {
+            let before = taken[stretch.history];
+            taken[stretch.history] = before.max(Some(stretch.offset));
+            // The way to a history is the same for all that come through it.
+            if before.is_some() {
+                break;
+            }
+        }
     }
     let mut forks = Vec::new();
     for history in 0..chart.len() {

@@ -109,7 +109,7 @@ impl<'a> Ranked<'a> {
         let tip = place.and_then(|place| extents.tip_over(place));
         let lag = place.zip(tip).map(|(place, tip)| {
             let lag = tip.offset.bytes_since(place.offset).get();
-            (lag, data_as_of.seconds_between(place, tip))
+            (lag, data_as_of.seconds_from(place, tip))
         });
         Self { seen, tip, lag }
     }

@@ -116,7 +116,7 @@ impl Chart {
 }
 
 /// How far each history is held by a set of copies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Extents {
     /// The greatest offset of a copy in the history itself.
     own: Vec<Option<Offset>>,

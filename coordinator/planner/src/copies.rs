@@ -16,6 +16,9 @@ pub(crate) struct Copies {
     pub(crate) places: Vec<Option<Place>>,
     pub(crate) is_backup: Vec<bool>,
     pub(crate) eligible: Vec<bool>,
+    pub(crate) keys: Vec<u64>,
+    /// Those without a position.
+    pub(crate) unplaced: Vec<usize>,
 }
 
 impl Copies {
@@ -26,17 +29,29 @@ impl Copies {
             places: Vec::with_capacity(len),
             is_backup: Vec::with_capacity(len),
             eligible: Vec::with_capacity(len),
+            keys: Vec::with_capacity(len),
+            unplaced: Vec::new(),
         };
         let mut numbers: HashMap<ReplicationId, usize, IdHasher> = HashMap::default();
-        let mut histories = Vec::new();
-        for candidate in &view.candidates {
+        let mut histories: Vec<ReplicationId> = Vec::new();
+        // Backups are listed as they were made: most have the history of the one before.
+        let mut last = None;
+        for (i, candidate) in view.candidates.iter().enumerate() {
+            if candidate.position.is_none() {
+                copies.unplaced.push(i);
+            }
             copies.places.push(candidate.position.map(|position| {
-                let history = *numbers.entry(position.history).or_insert_with(|| {
-                    histories.push(position.history);
-                    histories.len() - 1
+                let (_, history) = last.filter(|&(id, _)| id == position.history).unwrap_or_else(|| {
+                    let number = *numbers.entry(position.history).or_insert_with(|| {
+                        histories.push(position.history);
+                        histories.len() - 1
+                    });
+                    (position.history, number)
                 });
+                last = Some((position.history, history));
                 Place { history, offset: position.offset }
             }));
+            copies.keys.push(candidate.keys);
             copies.is_backup.push(matches!(candidate.source, Source::Backup(_)));
             copies.eligible.push(candidate.is_eligible());
         }

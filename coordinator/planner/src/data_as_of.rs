@@ -149,6 +149,11 @@ impl<'a> DataAsOf<'a> {
         self.reached_at(self.chart().place(position)?)
     }
 
+    /// At most how many seconds of writes lie between two positions of which the second holds more.
+    pub fn seconds_between(&self, from: Position, to: Position) -> Option<f64> {
+        self.seconds_from(self.chart().place(from)?, self.chart().place(to)?)
+    }
+
     pub(crate) fn at(&self, place: Place) -> Interval {
         let Ends { from, to } = self.ends(place);
         let (from, to) = (from.map(|look| look.time), to.map(|look| look.time));
@@ -163,8 +168,8 @@ impl<'a> DataAsOf<'a> {
         later.fold(own, |reached, &(_, child)| earlier(reached, self.first[child]))
     }
 
-    /// At most how many seconds of writes lie between two places of which the second holds more.
-    pub(crate) fn seconds_between(&self, from: Place, to: Place) -> Option<f64> {
+    /// See [`DataAsOf::seconds_between`].
+    pub(crate) fn seconds_from(&self, from: Place, to: Place) -> Option<f64> {
         Some(self.reached_at(to)?.since(self.at(from).from?).as_secs_f64())
     }
 

@@ -18,11 +18,12 @@ const BRANCHES_DESCRIBED: usize = 8;
 /// `replicationCron`): a little over ten minutes of them.
 const FEW_BYTES: u64 = 1024;
 
-pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection) -> Vec<String> {
+/// `notable` are the candidates that stand out.
+pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection, notable: &[Judged]) -> Vec<String> {
     let mut sentences = Vec::new();
     match case.outcome {
-        Outcome::Canonical(canonical) => explain_canonical(case, selection, canonical, &mut sentences),
-        Outcome::Forked => explain_fork(case, lineage, selection, &mut sentences),
+        Outcome::Canonical(canonical) => explain_canonical(case, selection, notable, canonical, &mut sentences),
+        Outcome::Forked => explain_fork(case, lineage, selection, notable, &mut sentences),
         Outcome::OnlySuspect(suspect) => explain_suspect(case, suspect, &mut sentences),
         Outcome::ClocksDisagree(latest) => sentences.push(format!(
             "No copy is chosen: backups of {} have no positions, and the order in which its clock says that they were \
@@ -38,7 +39,7 @@ pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection)
     sentences.extend(decision(case));
     if case.outcome.verdict() != Verdict::Ambiguous {
         let is_unknown = |judged: &&Judged| judged.standing == Standing::Unrelated && case.open[judged.candidate];
-        let unknown = selection.candidates.iter().filter(is_unknown).map(|judged| case.candidate(judged.candidate));
+        let unknown = notable.iter().filter(is_unknown).map(|judged| case.candidate(judged.candidate));
         let mut nodes: Vec<_> = unknown.filter(|c| c.source == Source::Node).map(|candidate| &candidate.node).collect();
         nodes.sort_unstable();
         sentences.extend(nodes.into_iter().map(|node| {
@@ -58,7 +59,13 @@ pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection)
     sentences
 }
 
-fn explain_canonical(case: &Case<'_>, selection: &Selection, canonical: usize, sentences: &mut Vec<String>) {
+fn explain_canonical(
+    case: &Case<'_>,
+    selection: &Selection,
+    notable: &[Judged],
+    canonical: usize,
+    sentences: &mut Vec<String>,
+) {
     let candidate = case.candidate(canonical);
     let why = match candidate.position {
         Some(_) => match case.wish.until {
@@ -76,7 +83,7 @@ fn explain_canonical(case: &Case<'_>, selection: &Selection, canonical: usize, s
     if let Some(stale) = &candidate.stale {
         sentences.push(format!("Its data may be old all the same: it was {}.", stale.trim_end_matches('.')));
     }
-    let ahead = first(case, selection, |judged| judged.standing == Standing::Ahead && !judged.beyond);
+    let ahead = first(case, selection, notable, |judged| judged.standing == Standing::Ahead && !judged.beyond);
     if let Some(judged) = ahead {
         let node = case.candidate(judged.candidate);
         let seconds = selection.missing.and_then(|missing| missing.seconds);
@@ -96,7 +103,7 @@ fn explain_canonical(case: &Case<'_>, selection: &Selection, canonical: usize, s
             time(head.seen_at)
         ));
     }
-    let suspect = first(case, selection, |judged| {
+    let suspect = first(case, selection, notable, |judged| {
         judged.standing == Standing::Suspect && !judged.beyond && judged.excess_bytes.is_some_and(|more| more > 0)
     });
     if let Some(judged) = suspect {
@@ -110,8 +117,13 @@ fn explain_canonical(case: &Case<'_>, selection: &Selection, canonical: usize, s
 }
 
 /// The first candidate of that kind in the order of the answer.
-fn first<'a>(case: &Case<'_>, selection: &'a Selection, is_wanted: impl Fn(&Judged) -> bool) -> Option<&'a Judged> {
-    let wanted = selection.candidates.iter().filter(|judged| is_wanted(judged));
+fn first<'a>(
+    case: &Case<'_>,
+    selection: &Selection,
+    notable: &'a [Judged],
+    is_wanted: impl Fn(&Judged) -> bool,
+) -> Option<&'a Judged> {
+    let wanted = notable.iter().filter(|judged| is_wanted(judged));
     wanted.min_by_key(|judged| order(case.view, selection.verdict, judged))
 }
 
@@ -135,7 +147,13 @@ fn all_beyond(case: &Case<'_>) -> String {
     }
 }
 
-fn explain_fork(case: &Case<'_>, lineage: &Lineage, selection: &Selection, sentences: &mut Vec<String>) {
+fn explain_fork(
+    case: &Case<'_>,
+    lineage: &Lineage,
+    selection: &Selection,
+    notable: &[Judged],
+    sentences: &mut Vec<String>,
+) {
     sentences.push(format!(
         "No copy is chosen: {} hold writes that the others are not known to hold.",
         count(case.contenders.len(), "branch", "branches"),
@@ -162,7 +180,8 @@ fn explain_fork(case: &Case<'_>, lineage: &Lineage, selection: &Selection, sente
         ));
     }
     sentences.extend(uncertain(case, lineage));
-    if selection.contending().filter_map(|judged| judged.excess_bytes).any(|excess| excess < FEW_BYTES) {
+    let contending = notable.iter().filter(|judged| judged.contends);
+    if contending.filter_map(|judged| judged.excess_bytes).any(|excess| excess < FEW_BYTES) {
         sentences.push(
             "Bytes count pings too (14 bytes every 10 s): a few of them do not prove that clients wrote anything."
                 .to_owned(),

@@ -17,7 +17,16 @@ use crate::{
 /// The selection that follows from the situation.
 pub(crate) fn judge(view: &ShardView, lineage: &Lineage, situation: Situation) -> Selection {
     let case = Case::new(view, &situation);
-    let candidates: Vec<Judged> = (0..view.candidates.len()).map(|i| one(&case, i)).collect();
+    let mut candidates = Vec::with_capacity(view.candidates.len());
+    // What the explanation may speak of: the others are many, and alike.
+    let mut notable = Vec::new();
+    for i in 0..view.candidates.len() {
+        let judged = one(&case, i);
+        if judged.contends || matches!(judged.standing, Standing::Ahead | Standing::Suspect | Standing::Unrelated) {
+            notable.push(judged);
+        }
+        candidates.push(judged);
+    }
     let canonical = match situation.outcome {
         Outcome::Canonical(canonical) => Some(canonical),
         _ => None,
@@ -45,7 +54,7 @@ pub(crate) fn judge(view: &ShardView, lineage: &Lineage, situation: Situation) -
         explanation: Vec::new(),
         situation: Arc::new(situation),
     };
-    selection.explanation = explain(&Case::new(view, &selection.situation), lineage, &selection);
+    selection.explanation = explain(&Case::new(view, &selection.situation), lineage, &selection, &notable);
     selection
 }
 
@@ -68,8 +77,8 @@ fn one(case: &Case<'_>, i: usize) -> Judged {
 }
 
 /// A standing by position alone.
-pub(crate) struct Stands {
-    pub(crate) standing: Standing,
+struct Stands {
+    standing: Standing,
     missing: Option<u64>,
     excess: Option<u64>,
 }
@@ -81,7 +90,7 @@ impl Stands {
 }
 
 /// How `i` stands by position, whatever else is the matter with it.
-pub(crate) fn stands(case: &Case<'_>, i: usize) -> Stands {
+fn stands(case: &Case<'_>, i: usize) -> Stands {
     match (&case.reference, case.place(i)) {
         (Some(reference), _) if reference.candidate == i => Stands::new(Standing::Canonical, Some(0), Some(0)),
         (Some(reference), Some(place)) if let Some(bearings) = &reference.bearings => beside(case, i, place, bearings),
@@ -92,6 +101,7 @@ pub(crate) fn stands(case: &Case<'_>, i: usize) -> Stands {
             }
         }
         (None, Some(place)) if case.open[i] => among_tips(case, i, place),
+        (None, Some(place)) if case.is_beyond(i) => beyond(case, i, place),
         (_, _) => unrelated(case, i),
     }
 }
@@ -139,9 +149,22 @@ fn among_tips(case: &Case<'_>, i: usize, place: Place) -> Stands {
     }
 }
 
+/// No copy is chosen, and `i` is beyond what was asked for.
+fn beyond(case: &Case<'_>, i: usize, place: Place) -> Stands {
+    match case.wished.as_ref().map(|wished| wished.of(place)) {
+        // A time is later along whatever line.
+        None | Some(Bearing::Ahead { .. }) => Stands::new(Standing::Ahead, None, None),
+        Some(Bearing::Divergent { .. }) => Stands::new(Standing::Divergent, None, None),
+        Some(Bearing::Equal | Bearing::Behind { .. } | Bearing::Unrelated) => unrelated(case, i),
+    }
+}
+
 fn unrelated(case: &Case<'_>, i: usize) -> Stands {
+    Stands::new(if is_related(case, i) { Standing::Divergent } else { Standing::Unrelated }, None, None)
+}
+
+/// Whether nothing is chosen, and `i` has a path to something that contends.
+pub(crate) fn is_related(case: &Case<'_>, i: usize) -> bool {
     let root = |place: Place| case.chart.root(place.history);
-    let is_related = case.reference.is_none()
-        && case.place(i).is_some_and(|place| case.tips.keys().any(|&tip| root(tip) == root(place)));
-    Stands::new(if is_related { Standing::Divergent } else { Standing::Unrelated }, None, None)
+    case.reference.is_none() && case.place(i).is_some_and(|place| case.tips.keys().any(|&tip| root(tip) == root(place)))
 }

@@ -3,8 +3,8 @@
 use crate::{
     chart::{Bearing, Bearings, Place},
     data_as_of::DataAsOf,
-    judge::{is_of_the_run, stands},
-    selection::{Decided, Judged, Selection, Standing},
+    judge::{is_of_the_run, is_related},
+    selection::{Decided, Judged, Selection},
     situation::{Case, Outcome},
     view::{ShardView, Source},
     wish::Beyond,
@@ -79,7 +79,12 @@ impl<'a> Reasons<'a> {
 
     fn chosen(&self, i: usize) -> String {
         match self.case.place(i) {
-            Some(_) => "Holds every write that any backup on the accepted lineage holds.".to_owned(),
+            Some(_) => match self.case.wish.until {
+                None => "Holds every write that any backup on the accepted lineage holds.".to_owned(),
+                Some(until) => format!(
+                    "Holds every write that any backup on the accepted lineage holds that is not beyond {until}."
+                ),
+            },
             None => format!(
                 "Taken last of all, in the same run of {}, whose writes have no positions.",
                 self.case.candidate(i).node
@@ -102,7 +107,7 @@ impl<'a> Reasons<'a> {
                 format!("Lacks what {the_other} holds after a stretch that the server did not count.")
             }
             Bearing::Behind { missing } => {
-                let seconds = self.data_as_of.seconds_between(place, chosen);
+                let seconds = self.data_as_of.seconds_from(place, chosen);
                 format!("Lacks {} that {the_other} holds.", bytes_and_time(missing, seconds))
             }
             Bearing::Ahead { excess } if case.aside[i] => format!("Holds {} more than {the_other}.", bytes(excess)),
@@ -110,7 +115,7 @@ impl<'a> Reasons<'a> {
                 let more = match excess {
                     0 => "writes that its server did not count".to_owned(),
                     _ => {
-                        let seconds = self.data_as_of.seconds_between(chosen, place);
+                        let seconds = self.data_as_of.seconds_from(chosen, place);
                         format!("{} more than {the_other}", bytes_and_time(excess, seconds))
                     }
                 };
@@ -185,7 +190,7 @@ impl<'a> Reasons<'a> {
         let best = case.tips[&tip];
         if place != tip {
             let missing = tip.offset.bytes_since(place.offset).get();
-            let seconds = self.data_as_of.seconds_between(place, tip);
+            let seconds = self.data_as_of.seconds_from(place, tip);
             return format!(
                 "Lacks {} that {} holds, and holds nothing of its own.",
                 bytes_and_time(missing, seconds),
@@ -230,8 +235,8 @@ impl<'a> Reasons<'a> {
         let candidate = self.case.candidate(i);
         match (candidate.position, candidate.source) {
             (Some(position), _) if self.case.reference.is_some() || !self.case.aside[i] => {
-                // It may be related to what contends, and be no candidate for it itself.
-                if stands(&self.case, i).standing == Standing::Divergent {
+                // It may be related to what contends, or be compared with what was asked for instead.
+                if self.case.is_beyond(i) && self.case.reference.is_none() || is_related(&self.case, i) {
                     return String::new();
                 }
                 format!(

@@ -28,6 +28,8 @@ pub(crate) struct Situation {
     /// Those that are suspect.
     pub(crate) shrunken: HashMap<usize, Shrunken>,
     pub(crate) wish: Wish,
+    /// The position that was asked for.
+    pub(crate) wished: Option<Bearings>,
     /// Which candidates are beyond what was asked for.
     beyond: Vec<bool>,
     /// Which are eligible, and their branch was set aside.
@@ -126,7 +128,11 @@ impl Situation {
         let Copies { places, eligible, .. } = &copies;
         let shrunken = find_shrunken(view, policy, &chart, &copies);
 
-        let beyond = find_beyond(view, wish, &chart, places);
+        let wished = match wish.until {
+            Some(Until::Position(position)) => chart.place(position).map(|place| Bearings::new(&chart, place)),
+            Some(Until::Time(_)) | None => None,
+        };
+        let beyond = find_beyond(view, wish, wished.as_ref(), &chart, places);
         let wanted = both(eligible, |i| !beyond[i]);
         let all = extents_of(&chart, places, &wanted);
         let mut not_aside = eligible.clone();
@@ -142,7 +148,7 @@ impl Situation {
             decided = (0..wanted.len()).any(|i| wanted[i] && !not_aside[i]).then_some(Decided::Operator(index));
         }
         let mut open = both(&not_aside, |i| wanted[i]);
-        let mut extents = extents_of(&chart, places, &open);
+        let mut extents = if decided.is_some() { extents_of(&chart, places, &open) } else { all.clone() };
         let mut contenders = find_contenders(view, &copies, &open, &extents);
         if contenders.len() > 1
             && policy.on_fork == OnFork::FollowMaster
@@ -177,6 +183,7 @@ impl Situation {
             copies,
             shrunken,
             wish,
+            wished,
             beyond,
             aside,
             open,
@@ -265,11 +272,17 @@ pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLinea
 }
 
 /// Which candidates are beyond what was asked for, see [`Until`].
-fn find_beyond(view: &ShardView, wish: Wish, chart: &Chart, places: &[Option<Place>]) -> Vec<bool> {
+fn find_beyond(
+    view: &ShardView,
+    wish: Wish,
+    wished: Option<&Bearings>,
+    chart: &Chart,
+    places: &[Option<Place>],
+) -> Vec<bool> {
     let Some(until) = wish.until else { return vec![false; places.len()] };
     match until {
-        Until::Position(position) => {
-            let wished = Bearings::new(chart, chart.place(position).expect("the chart holds what was asked for"));
+        Until::Position(_) => {
+            let wished = wished.expect("the chart holds what was asked for");
             places.iter().map(|place| place.is_none_or(|place| !wished.holds(place))).collect()
         }
         Until::Time(time) => {
@@ -302,7 +315,7 @@ fn set_aside(
 fn find_contenders(view: &ShardView, copies: &Copies, open: &[bool], extents: &Extents) -> Vec<Contender> {
     let mut contenders: Vec<_> = extents.tips().map(Contender::Tip).collect();
     let any_placed = !contenders.is_empty();
-    let mut unplaced: Vec<usize> = (0..open.len()).filter(|&i| open[i] && copies.places[i].is_none()).collect();
+    let mut unplaced: Vec<usize> = copies.unplaced.iter().copied().filter(|&i| open[i]).collect();
     let key = |i: usize| {
         let candidate = &view.candidates[i];
         // Nothing is known about a run without a name: such a copy stands alone.
@@ -385,9 +398,17 @@ fn decide(
     let best = match contender {
         // Along one path, later histories have greater numbers: the greatest place is the furthest.
         Contender::Tip(_) => {
-            let backups = || (0..places.len()).filter(|&i| is_backup[i] && open[i]);
-            let furthest = backups().filter_map(|i| places[i]).max();
-            backups().filter(|&i| places[i] == furthest).max_by_key(|&i| rank.of(i, shrunken))
+            let mut best: Option<(Place, usize)> = None;
+            for (i, place) in places.iter().enumerate().filter(|&(i, _)| is_backup[i] && open[i]) {
+                let Some(place) = *place else { continue };
+                let is_better = best.is_none_or(|(furthest, other)| {
+                    place > furthest || place == furthest && rank.of(i, shrunken) > rank.of(other, shrunken)
+                });
+                if is_better {
+                    best = Some((place, i));
+                }
+            }
+            best.map(|(_, i)| i)
         }
         Contender::Run(run) => {
             let received = |i: usize| rank.view.candidates[i].received_at;

@@ -45,7 +45,7 @@ pub(crate) fn find_shrunken(
         }
     }
     // Copies without a position are ordered by time within one run of one server.
-    let mut unplaced: Vec<usize> = (0..copies.places.len()).filter(|&i| copies.places[i].is_none()).collect();
+    let mut unplaced = copies.unplaced.clone();
     unplaced.retain(|&i| !view.candidates[i].run_id.is_empty());
     let run = |i: usize| (&view.candidates[i].node, &view.candidates[i].run_id);
     let time = |i: usize| view.candidates[i].taken_at;

@@ -76,30 +76,34 @@ pub enum Verified {
 }
 
 /// One copy of the shard's data.
+///
+/// In this order in memory: a verdict over a million copies reads what comes first of each of them, and the
+/// rest of a few.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct Candidate {
-    pub source: Source,
-    pub node: NodeName,
-    pub site: SiteName,
     /// `None` where the server did not count its writes: a master without a backlog writes no
     /// replication id into its RDB.
     pub position: Option<Position>,
-    /// The agent's clock: when the snapshot was taken, or the node observed.
-    pub taken_at: Timestamp,
-    /// The coordinator's clock.
-    pub received_at: Timestamp,
-    pub verified: Verified,
+    pub source: Source,
+    /// Keys in all databases.
+    pub keys: u64,
     /// A fact known to the caller that rules it out, as a clause: `part 3 is missing`, `its RDB
     /// version 12 cannot be loaded by Redis 7.0`.
     pub ineligible: Option<String>,
     /// The repository that holds it, where no repository that does can be asked now: it is remembered,
     /// and cannot be chosen.
     pub out_of_reach: Option<String>,
+    /// The coordinator's clock.
+    pub received_at: Timestamp,
+    pub verified: Verified,
+    pub node: NodeName,
+    pub site: SiteName,
+    /// The agent's clock: when the snapshot was taken, or the node observed.
+    pub taken_at: Timestamp,
     /// How it comes that it may be old, as a clause: `captured on request while its master link had
     /// been down for 3 h`.
     pub stale: Option<String>,
-    /// Keys in all databases.
-    pub keys: u64,
     pub bytes: ByteCount,
     /// Copies without a position are compared only if they have this in common, see
     /// [`NodeObservation::uncounted_run`]. Empty: it stands alone.

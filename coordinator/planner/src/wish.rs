@@ -4,12 +4,7 @@ use std::fmt;
 
 use urtext_types::{Position, Timestamp};
 
-use crate::{
-    chart::{Bearing, Bearings},
-    data_as_of::DataAsOf,
-    situation::Case,
-    wording,
-};
+use crate::{chart::Bearing, data_as_of::DataAsOf, situation::Case, wording};
 
 /// What is asked for. The default is the most complete copy there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,10 +62,9 @@ impl Beyond {
                 let reached = data_as_of.reached_at(place).map(|at| at.min(case.candidate(i).received_at));
                 reached.map_or(Self::ReachedUnseen, Self::ReachedAt)
             }
-            Until::Position(position) => match case.chart.place(position) {
-                Some(wished) => Self::Bearing(Bearings::new(&case.chart, wished).of(place)),
-                None => Self::Bearing(Bearing::Unrelated),
-            },
+            Until::Position(_) => {
+                Self::Bearing(case.wished.as_ref().map_or(Bearing::Unrelated, |wished| wished.of(place)))
+            }
         }
     }
 

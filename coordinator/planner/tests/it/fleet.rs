@@ -8,8 +8,8 @@
 //! backup 1 fra-1 fra a:600 keys 1000 taken 12:00 [verified stored] [run r1] [received 12:01]
 //!          [ineligible "part 3 is missing"] [stale "captured …"] [only-in nyc] [digest 1]
 //! live fra-1 fra a:678 seen 12:10 [master 2] [keys 1000] [run r1] [link-down 30] [loading] [syncing]
-//!          [no-backlog] [unreachable]
-//!          [skew 2500]
+//!          [no-backlog] [unreachable] [skew 2500] [version 6.2.14] [aof]
+//! silent fra-1 fra a:678 seen 12:10 …       (as `live`, unreachable, and no candidate)
 //! sample a:600 12:00 [replica | beginning] [within 500]
 //! ended fra-1 a:700 keys 1000 seen 12:00 noticed 12:05
 //! repository nyc [unreachable] [listed 12:00]
@@ -19,7 +19,7 @@
 //! policy follow-master | prefer-site nyc
 //! now 12:30
 //! as-of 12:00 | at a:650
-//! show lineage | capture 2 | guard | alarms
+//! show lineage | capture 2 | guard | alarms | times
 //! ```
 
 use std::{collections::BTreeMap, time::Duration};
@@ -42,6 +42,7 @@ pub(crate) struct Fleet {
     pub(crate) show_lineage: bool,
     pub(crate) show_guard: bool,
     pub(crate) show_alarms: bool,
+    pub(crate) show_times: bool,
     pub(crate) show_capture: Option<usize>,
 }
 
@@ -89,6 +90,7 @@ pub(crate) fn parse(text: &str) -> Fleet {
         show_lineage: false,
         show_guard: false,
         show_alarms: false,
+        show_times: false,
         show_capture: None,
     };
     let mut samples = Vec::new();
@@ -107,6 +109,8 @@ pub(crate) fn parse(text: &str) -> Fleet {
                 fleet.view.candidates.push(Candidate::live(&seen));
                 fleet.view.nodes.push(seen);
             }
+            // Remembered, and no candidate: nobody can ask it.
+            "silent" => fleet.view.nodes.push(NodeSeen { reachable: false, ..live(&words) }),
             "sample" => {
                 let position = position(words.at(1)).expect("a position");
                 let within = words.after("within").map_or(0, |millis| millis.parse().expect("milliseconds"));
@@ -159,6 +163,7 @@ pub(crate) fn parse(text: &str) -> Fleet {
                 "lineage" => fleet.show_lineage = true,
                 "guard" => fleet.show_guard = true,
                 "alarms" => fleet.show_alarms = true,
+                "times" => fleet.show_times = true,
                 "capture" => fleet.show_capture = Some(words.at(2).parse().expect("a number")),
                 other => panic!("show {other}?"),
             },
@@ -288,7 +293,7 @@ fn live(words: &Words) -> NodeSeen {
             observed_at: seen_at,
             server: ServerIdentity {
                 engine: Engine::Redis,
-                version: "8.2.3".to_owned(),
+                version: words.after("version").unwrap_or("8.2.3").to_owned(),
                 run_id: words.after("run").unwrap_or_default().to_owned(),
                 cluster_enabled: false,
             },
@@ -308,7 +313,7 @@ fn live(words: &Words) -> NodeSeen {
                 last_save_at: None,
                 saves: None,
                 changes_since_last_save: 0,
-                aof_enabled: false,
+                aof_enabled: words.has("aof"),
             },
             keyspace: BTreeMap::from([(0, Keyspace { keys, expires: 0 })]),
             used_memory: 1_000_000,

@@ -6,3 +6,4 @@ mod picture;
 mod properties;
 mod scale;
 mod scenarios;
+mod times;

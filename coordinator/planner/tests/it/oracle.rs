@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use urtext_planner::{
-    AcceptedLineage, Candidate, Policy, ShardView, Source, Standing, Verdict, Verified, Wish, select, set_aside_by,
+    AcceptedLineage, Candidate, HeadSeen, Holder, Policy, ShardView, Source, Standing, Until, Verdict, Verified, Wish,
+    loss_guard, select, set_aside_by,
 };
 use urtext_types::{ByteCount, Evidence, ForkEdge, NodeName, Offset, Position, ReplicationId, SiteName, Timestamp};
 
@@ -278,5 +279,63 @@ proptest! {
         let canonical = decided.canonical.expect("decided");
         prop_assert_eq!(&world.truth[canonical], &world.truth[picked]);
         prop_assert!(decided.forks.iter().all(|fork| fork.accepted.is_some() || fork.parent != history));
+    }
+
+    /// As far as a copy: nothing beyond it, and nothing better that is not.
+    #[test]
+    fn a_wish_is_met_and_no_better_copy_passed_over(world in world(), pick in any::<prop::sample::Index>()) {
+        if world.truth.is_empty() {
+            return Ok(());
+        }
+        let wished = pick.index(world.truth.len());
+        let until = world.view.candidates[wished].position.expect("every copy has a position");
+        let selection = select(&world.view, &Policy::default(), &Wish::until(Until::Position(until)));
+        for judged in &selection.candidates {
+            let other = &world.truth[judged.candidate];
+            prop_assert!(judged.beyond || other.is_subset(&world.truth[wished]), "{judged:?}");
+            prop_assert!(!judged.beyond || !world.knows_all || !other.is_subset(&world.truth[wished]), "{judged:?}");
+        }
+        let Some(canonical) = selection.canonical else {
+            let is_within = |judged: &&urtext_planner::Judged| {
+                !judged.beyond && world.view.candidates[judged.candidate].source != Source::Node
+            };
+            prop_assert!(selection.candidates.iter().find(is_within).is_none(), "what is within lies on one line");
+            return Ok(());
+        };
+        let chosen = &world.truth[canonical];
+        prop_assert!(chosen.is_subset(&world.truth[wished]));
+        for judged in selection.candidates.iter().filter(|judged| !judged.beyond) {
+            let (other, source) = (&world.truth[judged.candidate], world.view.candidates[judged.candidate].source);
+            prop_assert!(source == Source::Node || other.is_subset(chosen), "{judged:?} was passed over");
+        }
+    }
+
+    /// What only a silent server holds is named before it is lost.
+    #[test]
+    fn the_guard_names_every_server_that_holds_more(mut world in world(), silent in any::<u8>()) {
+        world.view.candidates.retain(|candidate| candidate.source != Source::Node);
+        for i in (0..world.servers.len()).filter(|i| silent >> i & 1 == 1) {
+            let Server { history, offset, .. } = world.servers[i];
+            let position = at(history, offset);
+            let is_head = |head: &HeadSeen| head.position.history == position.history;
+            match world.view.heads.iter().position(is_head) {
+                Some(known) if world.view.heads[known].position.offset >= position.offset => {}
+                known => {
+                    let node: NodeName = format!("node-{i}").parse().expect("valid");
+                    let head = HeadSeen { position, node, seen_at: Timestamp::from_millis(0) };
+                    known.into_iter().for_each(|known| drop(world.view.heads.remove(known)));
+                    world.view.heads.push(head);
+                }
+            }
+        }
+        let selection = select(&world.view, &Policy::default(), &Wish::default());
+        let guard = loss_guard(&world.view, &selection);
+        for head in &world.view.heads {
+            let server = &world.servers[head.node.as_str()[5..].parse::<usize>().expect("a number")];
+            let is_held = world.truth.iter().take(world.view.candidates.len()).any(|held| server.writes.is_subset(held));
+            let is_named = guard.iter().any(|more| more.who == Holder::Node(head.node.clone()));
+            prop_assert!(is_held || is_named, "{head:?} is not in {guard:?}");
+            prop_assert!(!is_held || !is_named || !world.knows_all, "{head:?} is in {guard:?} without need");
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! Many backups over many histories. A pass that looks at all pairs, or walks to the root for every
 //! copy, would not come to its end here within the time that the test runner allows.
 
-use urtext_planner::{
-    Candidate, Detail, Picture, Policy, Sample, Source, Verdict, Verified, Wish, Witness, select,
-};
+use urtext_planner::{Candidate, Detail, Picture, Policy, Sample, Source, Verdict, Verified, Wish, Witness, select};
 use urtext_types::{BackupId, ByteCount, Evidence, ForkEdge, Offset, Position, ReplicationId, Timestamp};
 
 use crate::fleet::empty_view;

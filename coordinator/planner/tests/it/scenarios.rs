@@ -7,6 +7,8 @@ use std::{fs, path::PathBuf};
 
 use urtext_planner::{Detail, Picture, alarms, choose_nodes, loss_guard, print_selection, select};
 
+use urtext_types::{Interval, Timestamp};
+
 use crate::fleet;
 
 #[test]
@@ -40,9 +42,26 @@ fn run(story: &str) -> String {
     if fleet.show_lineage {
         printed.push_str(&format!("\n{}", Picture::of(&fleet.view, &selection, Detail::Folded).text()));
     }
+    if fleet.show_times {
+        printed.push_str("\ndata as of:\n");
+        let times = selection.data_as_of(&fleet.view);
+        for judged in selection.ranked(&fleet.view) {
+            let candidate = &fleet.view.candidates[judged.candidate];
+            let Some(position) = candidate.position else { continue };
+            let end = |time: Option<Timestamp>| time.map_or("?".to_owned(), |time| time.to_string());
+            let (Interval { from, to }, reason) = (times.of(position), times.reason(position, fleet.view.now));
+            let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+            let (node, from, to) = (&candidate.node, end(from), end(to));
+            printed.push_str(&wrapped("  ", &format!("{node} at {}: {from} to {to}{reason}", position.offset)));
+        }
+    }
     if fleet.show_guard {
         printed.push_str("\nmay hold more, and cannot be asked:\n");
-        for more in loss_guard(&fleet.view, &selection) {
+        let guard = loss_guard(&fleet.view, &selection);
+        if guard.is_empty() {
+            printed.push_str("  nothing\n");
+        }
+        for more in guard {
             let (sentence, hint) = (&more.sentence, &more.hint);
             printed.push_str(&format!("{}{}", wrapped("  - ", sentence), wrapped("    hint: ", hint)));
         }

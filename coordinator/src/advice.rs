@@ -1,6 +1,6 @@
 //! What somebody could do about a verdict, in sentences with the commands.
 
-use urtext_planner::{AlarmKind, DataAsOf, Judged, MayHoldMore, Source, Standing, Verdict, alarms, loss_guard};
+use urtext_planner::{AlarmKind, DataAsOf, Holder, Judged, MayHoldMore, Source, Standing, Verdict, alarms, loss_guard};
 use urtext_types::{BackupId, ByteCount, Interval, Position, Relation, ReplicationId, Role, Timestamp};
 
 use crate::verdict::Judgement;
@@ -33,7 +33,28 @@ impl Judgement {
 
     /// What may hold more than the canonical backup and cannot be asked now.
     pub fn may_hold_more(&self) -> Vec<MayHoldMore> {
-        loss_guard(&self.view, &self.selection)
+        let mut found = loss_guard(&self.view, &self.selection);
+        found.extend(self.selection.candidates.iter().filter_map(|judged| self.unreadable(judged)));
+        found
+    }
+
+    /// A backup that is there, cannot be read now, and would be better.
+    fn unreadable(&self, judged: &Judged) -> Option<MayHoldMore> {
+        let entry = self.entry_of(judged.candidate)?;
+        let reason = entry.unreadable.as_ref()?;
+        let is_more = judged.excess_bytes.is_none_or(|more| more > 0) && !judged.set_aside && !judged.beyond;
+        let more = judged.excess_bytes.map_or(String::new(), |more| format!(" and holds {more} bytes more"));
+        is_more.then(|| MayHoldMore {
+            who: Holder::Repository(format!("backup {}", entry.id)),
+            position: entry.position,
+            bytes_more: judged.excess_bytes,
+            seen_at: Some(entry.received_at),
+            sentence: format!(
+                "Backup {} of {} is stored{more}, but cannot be read now: {reason}.",
+                entry.id, entry.node
+            ),
+            hint: "try again when it can be read, or go on without it: --accept-loss --reason TEXT".to_owned(),
+        })
     }
 
     /// Live nodes that hold more than the canonical backup, each with what saves it.

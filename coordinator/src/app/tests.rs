@@ -1,5 +1,7 @@
 //! What nobody may do, asked of a whole coordinator without a network.
 
+mod kept;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};

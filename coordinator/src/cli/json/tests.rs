@@ -54,6 +54,7 @@ fn canonical_has_the_documented_shape() {
         }],
         explanation: vec!["It is.".to_owned()],
         printed: "not part of it".to_owned(),
+        ..pb::CanonicalResponse::default()
     };
     check(
         &Canonical::try_from(response).expect("a valid answer"),

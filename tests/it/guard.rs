@@ -27,7 +27,8 @@ fn a_restore_stops_where_a_silent_node_was_ahead_until_the_loss_is_accepted() {
     assert_eq!(canonical["canonical"]["id"], id);
     let more = canonical["may_hold_more"].as_array().expect("a list");
     assert!(more.iter().any(|more| more["name"] == "fra-1" && more["bytes_more"].as_u64() > Some(5000)), "{more:#?}");
-    fleet.coordinator.urtext(&["canonical", ORDERS]).expect(0).says(&["A restore stops here", "fra-1"]);
+    let printed = fleet.coordinator.urtext(&["canonical", ORDERS]).expect(0).stdout;
+    assert!(printed.contains("A restore stops here"), "{printed}");
 
     let restore = ["restore", ORDERS, "--to", "fra-2", "--yes"];
     fleet.coordinator.urtext(&restore).expect(5).says(&["fra-1", "--accept-loss --reason"]);

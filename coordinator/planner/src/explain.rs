@@ -4,8 +4,9 @@ use urtext_types::{Lineage, Relation, Timestamp};
 
 use crate::{
     chart::Place,
+    outcome::Outcome,
     selection::{Decided, Judged, Selection, Standing, Verdict, order},
-    situation::{Case, Contender, Outcome, latest_decision},
+    situation::{Case, Contender, latest_decision},
     view::{Candidate, Source},
     wish::Until,
     wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},

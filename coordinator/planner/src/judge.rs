@@ -9,8 +9,9 @@ use crate::{
     data_as_of::DataAsOf,
     explain::explain,
     head::{find_head, find_missing},
+    outcome::Outcome,
     selection::{Judged, Selection, Standing},
-    situation::{Case, Outcome, Situation},
+    situation::{Case, Situation},
     view::{ShardView, Source},
 };
 

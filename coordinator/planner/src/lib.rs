@@ -21,6 +21,7 @@ mod explain;
 mod hasher;
 mod head;
 mod judge;
+mod outcome;
 mod reasons;
 mod select;
 mod selection;

@@ -1,7 +1,7 @@
 //! What is known of all copies together, before they are judged one by one: which are open, which of
 //! them contend, who decided between branches, and what comes of it.
 
-use std::{cmp::Reverse, collections::HashMap, ops::Deref, time::Duration};
+use std::{collections::HashMap, ops::Deref, time::Duration};
 
 use urtext_types::{Lineage, NodeName, ReplicationId, Role, SiteName};
 
@@ -10,9 +10,10 @@ use crate::{
     chart::{Bearings, Chart, Extents, Place},
     copies::Copies,
     data_as_of::DataAsOf,
-    selection::{Decided, Fork, Verdict},
+    outcome::{Outcome, Rank, best_at_tips, decide},
+    selection::{Decided, Fork},
     suspect::{Shrunken, find_shrunken},
-    view::{AcceptedLineage, Candidate, NodeSeen, OnFork, Policy, ShardView, Source},
+    view::{AcceptedLineage, Candidate, NodeSeen, OnFork, Policy, ShardView},
     wish::{Until, Wish},
 };
 
@@ -88,34 +89,6 @@ pub(crate) enum Contender {
     Tip(Place),
     /// Those without a position that come from one run of one server, oldest first.
     Run(Vec<usize>),
-}
-
-/// The verdict, with what it rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Canonical(usize),
-    /// Several contend, and nobody has decided.
-    Forked,
-    /// The most complete backup is this one, and it is far smaller than those before it.
-    OnlySuspect(usize),
-    /// The order of backups without a position is not the order in which they were received.
-    ClocksDisagree(usize),
-    /// No backup is eligible.
-    NoBackup,
-    /// Eligible backups exist, all of them on branches that were set aside.
-    AllSetAside,
-    /// Eligible backups exist that were not set aside, all of them beyond what was asked for.
-    AllBeyond,
-}
-
-impl Outcome {
-    pub(crate) fn verdict(self) -> Verdict {
-        match self {
-            Self::Canonical(_) => Verdict::Canonical,
-            Self::Forked | Self::OnlySuspect(_) | Self::ClocksDisagree(_) => Verdict::Ambiguous,
-            Self::NoBackup | Self::AllSetAside | Self::AllBeyond => Verdict::None,
-        }
-    }
 }
 
 impl Situation {
@@ -247,25 +220,6 @@ fn both(a: &[bool], b: impl Fn(usize) -> bool) -> Vec<bool> {
     a.iter().enumerate().map(|(i, a)| *a && b(i)).collect()
 }
 
-/// For every tip, the best of the open candidates there.
-fn best_at_tips(
-    rank: &Rank<'_>,
-    copies: &Copies,
-    shrunken: &HashMap<usize, Shrunken>,
-    open: &[bool],
-    extents: &Extents,
-) -> HashMap<Place, usize> {
-    let mut best: HashMap<Place, usize> = HashMap::new();
-    for (i, place) in copies.places.iter().enumerate().filter(|&(i, _)| open[i]) {
-        let Some(tip) = place.filter(|place| extents.own_tip(place.history) == Some(*place)) else { continue };
-        let at = best.entry(tip).or_insert(i);
-        if *at != i && rank.of(i, shrunken) > rank.of(*at, shrunken) {
-            *at = i;
-        }
-    }
-    best
-}
-
 /// The latest decision and its index; of simultaneous ones the one about the greater history.
 pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLineage)> {
     view.accepted.iter().enumerate().max_by_key(|(_, decision)| (decision.at, decision.history, &decision.over))
@@ -371,80 +325,4 @@ fn follow_master(
     }
     let left = || followed.iter().zip(open).map(|(followed, open)| *followed && *open);
     (left().any(|is_left| is_left) && !left().eq(open.iter().copied())).then(|| (master.node.clone(), followed))
-}
-
-fn decide(
-    rank: &Rank<'_>,
-    copies: &Copies,
-    shrunken: &HashMap<usize, Shrunken>,
-    not_aside: &[bool],
-    open: &[bool],
-    contenders: &[Contender],
-) -> Outcome {
-    let Copies { places, is_backup, eligible, .. } = copies;
-    let backups = |among: &[bool]| (0..places.len()).any(|i| is_backup[i] && among[i]);
-    if !backups(eligible) {
-        return Outcome::NoBackup;
-    }
-    if !backups(not_aside) {
-        return Outcome::AllSetAside;
-    }
-    if !backups(open) {
-        return Outcome::AllBeyond;
-    }
-    let [contender] = contenders else {
-        return Outcome::Forked;
-    };
-    let best = match contender {
-        // Along one path, later histories have greater numbers: the greatest place is the furthest.
-        Contender::Tip(_) => {
-            let mut best: Option<(Place, usize)> = None;
-            for (i, place) in places.iter().enumerate().filter(|&(i, _)| is_backup[i] && open[i]) {
-                let Some(place) = *place else { continue };
-                let is_better = best.is_none_or(|(furthest, other)| {
-                    place > furthest || place == furthest && rank.of(i, shrunken) > rank.of(other, shrunken)
-                });
-                if is_better {
-                    best = Some((place, i));
-                }
-            }
-            best.map(|(_, i)| i)
-        }
-        Contender::Run(run) => {
-            let received = |i: usize| rank.view.candidates[i].received_at;
-            let latest = run.iter().copied().rfind(|&i| is_backup[i]);
-            if let Some(latest) = latest
-                && run.iter().any(|&i| is_backup[i] && received(i) > received(latest))
-            {
-                return Outcome::ClocksDisagree(latest);
-            }
-            latest
-        }
-    };
-    let best = best.expect("an open backup is on the path of the only contender");
-    if shrunken.contains_key(&best) { Outcome::OnlySuspect(best) } else { Outcome::Canonical(best) }
-}
-
-/// Breaks ties between copies that hold the same: the greater is the better one.
-#[derive(Debug)]
-struct Rank<'a> {
-    view: &'a ShardView,
-    prefer_site: Option<&'a SiteName>,
-}
-
-impl Rank<'_> {
-    fn of(&self, i: usize, shrunken: &HashMap<usize, Shrunken>) -> impl Ord + use<> {
-        let candidate = &self.view.candidates[i];
-        let is_near = self.prefer_site == Some(&candidate.site);
-        // A source that is a backup is better than a node, which `Source` orders the other way.
-        (
-            !shrunken.contains_key(&i),
-            matches!(candidate.source, Source::Backup(_)),
-            candidate.verified,
-            is_near,
-            candidate.received_at,
-            candidate.source,
-            Reverse(candidate.node.clone()),
-        )
-    }
 }

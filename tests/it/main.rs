@@ -9,6 +9,7 @@ mod first_backup;
 mod guard;
 mod harmless;
 mod harness;
+mod honest_model;
 mod identity;
 mod inspect_diff;
 mod memory;

@@ -18,6 +18,7 @@ pub mod ports;
 pub mod process;
 pub mod sentinel;
 pub mod servers;
+pub mod stage;
 pub mod tls;
 
 /// Prints a remark into the test's output: what was skipped and why, what was measured.

@@ -60,6 +60,12 @@ impl Version {
         matches!(self, Self::Redis82 | Self::Valkey81 | Self::Valkey91)
     }
 
+    /// Whether a server that is made a replica of another master drops its own replicas at once
+    /// (`replication.c`, `replicationSetMaster`, up to Redis 6.2); later ones keep them until its id changes.
+    pub fn drops_replicas_when_it_follows(self) -> bool {
+        self == Self::Redis62
+    }
+
     /// Whether a master writes its own RDB file when it serves a full resynchronization
     /// (`repl-diskless-sync` is off by default before Redis 7.0).
     pub fn syncs_through_its_file(self) -> bool {

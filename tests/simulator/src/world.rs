@@ -360,7 +360,7 @@ impl World {
         true
     }
 
-    /// `replicationSetMaster`. Its own replicas stay until its id changes.
+    /// `replicationSetMaster`.
     fn follow(&mut self, node: Node, master: Option<Node>) -> bool {
         let now = self.now;
         let server = &mut self.servers[node.index()];
@@ -385,6 +385,9 @@ impl World {
         };
         let server = &mut self.servers[node.index()];
         server.role = Role::Replica { of: master, link: Link::Down { since } };
+        if self.shape.version.drops_replicas_when_it_follows() {
+            self.disconnect_replicas(node);
+        }
         true
     }
 

@@ -23,6 +23,11 @@ const EACH_BIT: [u8; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 255];
 /// Every layout and opcode, and the small files of the corpus.
 fn small_files() -> Vec<(String, Vec<u8>)> {
     let mut files = samples::all();
+    // `ab`, then a match of ten bytes two back, then `c`.
+    let compressed = [0xc3, 8, 13, 1, b'a', b'b', 7 << 5, 1, 1, 0, b'c'];
+    let value = [&[1][..], &compressed].concat();
+    files.push(("a compressed string".to_owned(), samples::file(b"REDIS0011", &[&samples::record(0, &[&compressed])])));
+    files.push(("a compressed element".to_owned(), samples::file(b"REDIS0011", &[&samples::record(1, &[&value])])));
     files.extend(corpus().into_iter().filter(|(_, bytes)| bytes.len() <= thorough().unwrap_or(SMALL)));
     files.retain(|(_, bytes)| verify(bytes).is_ok());
     assert!(files.len() > 60, "{}", files.len());

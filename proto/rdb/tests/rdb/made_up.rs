@@ -191,3 +191,14 @@ fn damage_in_a_long_compressed_string_is_where_the_string_begins() {
         assert_eq!(verify_split(&bytes, size), Err(expect.clone()), "in pieces of {size}");
     }
 }
+
+#[test]
+fn a_template_of_many_fields_is_read_in_a_few_tries() {
+    // Its size is known only when its last field is there. Read again after each field, it would take minutes.
+    let fields = 300_000_u32;
+    let head = [&[242, 7, 0x80][..], &fields.to_be_bytes()].concat();
+    let bytes = file(b"REDIS0015", &[&head, &[1, b'f'].repeat(fields as usize), &record(0, &[&text(b"v")])]);
+    for size in [64 << 10, bytes.len()] {
+        assert_eq!(verify_split(&bytes, size).expect("a sound file").keys(), 1, "in pieces of {size}");
+    }
+}

@@ -187,8 +187,13 @@ impl<'a> DataAsOf<'a> {
                 .chain(beyond.iter().filter_map(|&(_, child)| self.first_look(child)))
                 .min_by_key(|look| look.time),
         );
-        for &(_, child) in here {
+        let mut lines: Vec<usize> = here.iter().map(|&(_, child)| child).collect();
+        while let Some(child) = lines.pop() {
             ends.add(self.floor_of_child(child, place), self.beyond_of_child(child, place));
+            // Over bridges a line may change its id more than once at the same number.
+            let left = &self.left[child];
+            let later = &left[left.partition_point(|(up, _)| up.offset < place.offset)..];
+            lines.extend(later.iter().take_while(|(up, _)| up.offset == place.offset).map(|&(_, child)| child));
         }
         ends.both()
     }

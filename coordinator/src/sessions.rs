@@ -16,7 +16,7 @@ use crate::{
     catalog::TaskWork,
     enrol::checked_recipient,
     fleet::{Outbox, Session},
-    shard::NodeKey,
+    shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
 };
 
@@ -197,6 +197,9 @@ impl OpenSession {
         // Whole milliseconds, as the catalog keeps it.
         let within = Duration::from_millis(half_ms.unsigned_abs() + 1) + ANSWER_LIMIT;
         let clock = ClockSkew { ahead_ms, within };
+        if self.session.clock.is_none() {
+            self.app.alarms.look_at(&ShardKey::of(&self.agent));
+        }
         self.session.clock = Some(clock);
         self.app.fleet.set_clock(key, self.session.id, clock);
     }

@@ -174,8 +174,10 @@ fn an_agents_clock_an_hour_ahead_or_behind_is_reported_and_changes_no_verdict() 
         });
         let skew = seen["clock_skew_ms"].as_i64().expect("a number");
         assert!((skew - millis).abs() < 5_000, "{skew} ms for {offset}");
-        let output = fleet.coordinator.urtext(&["status", ORDERS]).expect(0);
-        assert!(output.stdout.contains("clock"), "the status names the clock:\n{}", output.stdout);
+        eventually("the status to name the clock", SOON, || {
+            let printed = fleet.coordinator.urtext(&["status", ORDERS]).expect(0).stdout;
+            if printed.contains("The clock of node sgp-1") { Ok(()) } else { Err(printed) }
+        });
 
         // Older data, newer or older clock: the position decides alone.
         fleet.server("fra-1").call(&["SET", "later", "1"]);

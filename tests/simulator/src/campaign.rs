@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     generate::{play_seed, story},
-    oracle::{Invariant, Wrong},
+    oracle::Wrong,
     run::Counts,
     shrink::{shrink, verdict},
     story::Story,
@@ -32,8 +32,6 @@ pub struct Campaign {
     pub jobs: usize,
     /// Stops when so many stories have gone wrong.
     pub failures: u64,
-    /// What is not held against an answer.
-    pub ignored: Vec<Invariant>,
 }
 
 /// Seeds are handed out in pieces of this size: small against a second, large against a lock.
@@ -65,9 +63,6 @@ impl Campaign {
                 let seed = self.first_seed.wrapping_add(number);
                 report.deployments += 1;
                 let Some(wrong) = report.play(seed) else { continue };
-                if self.ignored.contains(&wrong.invariant) {
-                    continue;
-                }
                 report.failures.push((seed, wrong));
                 if failed.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures {
                     stop.store(true, Ordering::Relaxed);

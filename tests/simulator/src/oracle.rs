@@ -169,11 +169,17 @@ pub fn check_decision(world: &World, question: &Question, decided_for: Point) ->
     let is_held_back = selection.candidates.iter().any(|judged| {
         judged.standing == Standing::Suspect && world.truth.same(question.truths[judged.candidate], decided_for)
     });
+    // The latest decision stands alone: what an earlier one had set aside may contend again.
+    let lets_back_in = question.view.accepted.len() > 1 && selection.verdict == Verdict::Ambiguous;
     let chosen = selection.canonical.map(|i| question.truths[i]);
-    if chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {
+    if lets_back_in || chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {
         return Ok(());
     }
-    wrong(Invariant::DecisionHolds, format!("a backup was decided for, and the verdict is {:?}", selection.verdict))
+    let case = Case { world, question, selection: &selection };
+    let left: Vec<String> = selection.contending().map(|judged| case.name(judged.candidate)).collect();
+    let decision = question.view.accepted.last();
+    let what = format!("{decision:?} was made for a backup; {:?}, contending are {left:?}", selection.verdict);
+    wrong(Invariant::DecisionHolds, what)
 }
 
 impl Case<'_> {
@@ -242,7 +248,7 @@ impl Case<'_> {
                 return wrong(Invariant::DecisionHolds, what);
             }
             let is_ineligible = judged.standing == Standing::Ineligible;
-            if is_ineligible != !candidates[judged.candidate].is_eligible() {
+            if is_ineligible == candidates[judged.candidate].is_eligible() {
                 let standing = judged.standing;
                 return wrong(Invariant::EachOnce, format!("{} is {standing:?}", self.name(judged.candidate)));
             }
@@ -257,7 +263,7 @@ impl Case<'_> {
         let Some(canonical) = self.selection.canonical else {
             let is_right = self.selection.verdict != Verdict::Canonical;
             let any = self.open().any(|i| self.is_backup(i));
-            return if is_right && (self.selection.verdict == Verdict::None) == !any {
+            return if is_right && (self.selection.verdict == Verdict::None) != any {
                 Ok(())
             } else {
                 wrong(Invariant::MostComplete, format!("the verdict is {:?}", self.selection.verdict))

@@ -47,24 +47,12 @@ struct Strand {
 #[derive(Debug, Default)]
 pub struct Truth {
     strands: Vec<Strand>,
-    used: usize,
 }
 
 impl Truth {
-    /// Forgets everything but the memory.
-    pub fn clear(&mut self) {
-        self.used = 0;
-    }
-
     fn strand(&mut self, parent: Option<Point>) -> u32 {
-        if self.used == self.strands.len() {
-            self.strands.push(Strand::default());
-        }
-        let strand = &mut self.strands[self.used];
-        strand.parent = parent;
-        strand.items.clear();
-        self.used += 1;
-        (self.used - 1) as u32
+        self.strands.push(Strand { parent, items: Vec::new() });
+        (self.strands.len() - 1) as u32
     }
 
     /// A data set that has nothing in common with any other: a server that starts with so many keys.
@@ -240,8 +228,7 @@ impl Truth {
     pub fn first_after(&self, point: Point) -> Option<i64> {
         let point = self.own(point);
         let here = self.items(point.strand).get(point.len as usize).map(|item| item.at);
-        let elsewhere = (0..self.used).filter_map(|number| {
-            let strand = &self.strands[number];
+        let elsewhere = self.strands.iter().filter_map(|strand| {
             // A strand that was left at `point` without an item in between.
             let parent = strand.parent.map(|parent| self.own(parent))?;
             (parent == point).then(|| strand.items.first().map(|item| item.at)).flatten()

@@ -51,7 +51,7 @@ pub struct Backup {
 
 #[derive(Debug)]
 enum News {
-    Look { node: Node, sighting: Sighting },
+    Look { node: Node, sighting: Box<Sighting> },
     Manifest(usize),
 }
 
@@ -125,7 +125,7 @@ impl Watch {
             match news {
                 News::Look { node, mut sighting } => {
                     sighting.received_at = at;
-                    self.take_in(node, sighting);
+                    self.take_in(node, *sighting);
                 }
                 News::Manifest(index) => self.list(index, at),
             }
@@ -185,7 +185,7 @@ impl Watch {
                 if at <= world.now {
                     self.take_in(node, sighting);
                 } else {
-                    self.under_way.push((at, News::Look { node, sighting }));
+                    self.under_way.push((at, News::Look { node, sighting: Box::new(sighting) }));
                 }
                 self.is_heard[node.index()]
             }

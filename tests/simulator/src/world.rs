@@ -4,6 +4,9 @@
 //! is over. A replica lags only where its link is cut, stalled or its master out of reach, so that a
 //! story can be played on real servers by whoever holds their links.
 
+mod changes;
+mod links;
+
 use urtext_types::ReplicationId;
 
 use crate::{
@@ -87,18 +90,6 @@ impl World {
         };
         world.begin();
         world
-    }
-
-    /// Begins another story in the memory of this one.
-    pub fn restart(&mut self, shape: Shape, now: i64) {
-        self.now = now;
-        self.truth.clear();
-        self.servers.clear();
-        self.histories.clear();
-        self.isolated = [false; Site::NAMES.len()];
-        (self.writes, self.runs) = (0, 0);
-        self.shape = shape;
-        self.begin();
     }
 
     fn begin(&mut self) {
@@ -221,7 +212,7 @@ impl World {
             Event::Ping { node } => {
                 let has_replicas = self.server(node).is_master() && self.replicas_of(node).next().is_some();
                 if has_replicas {
-                    self.append(node, PING_BYTES, Change::Nothing);
+                    self.ping(node);
                 }
                 has_replicas
             }
@@ -298,6 +289,12 @@ impl World {
         server.advance(bytes, self.shape.backlog_bytes);
     }
 
+    /// The master pings whoever is attached, be it an agent that is there for a moment.
+    pub fn ping(&mut self, node: Node) {
+        self.append(node, PING_BYTES, Change::Nothing);
+        self.settle();
+    }
+
     fn trickle(&mut self, node: Node, commands: usize) -> bool {
         let server = self.server(node);
         let (true, true, Some(of)) = (server.is_stalled, server.link_is_up(), server.upstream()) else {
@@ -314,243 +311,5 @@ impl World {
         server.data = data;
         server.advance(bytes, self.shape.backlog_bytes);
         bytes > 0
-    }
-
-    /// A new id that goes on from the present one (`shiftReplicationId`).
-    fn shift_id(&mut self, node: Node) {
-        let Server { data, offset, .. } = *self.server(node);
-        let (parent, is_counted) = (self.server(node).spot(), self.server(node).backlog.is_some());
-        let history = self.born(Birth::GoesOn(parent), data, offset, is_counted);
-        let server = &mut self.servers[node.index()];
-        server.second = Some(parent);
-        server.history = history;
-        server.select_sent = false;
-        self.disconnect_replicas(node);
-    }
-
-    /// A new id without a past (`changeReplicationId`, `clearReplicationId2`).
-    fn rename(&mut self, node: Node, is_counted: bool) {
-        let Server { data, offset, .. } = *self.server(node);
-        let history = self.born(Birth::Renamed, data, offset, is_counted);
-        let server = &mut self.servers[node.index()];
-        server.second = None;
-        server.history = history;
-    }
-
-    fn disconnect_replicas(&mut self, node: Node) {
-        let now = self.now;
-        self.servers[node.index()].alone_since = now;
-        for server in &mut self.servers {
-            if server.upstream() == Some(node) {
-                server.lose_link(now);
-            }
-        }
-    }
-
-    /// `replicationUnsetMaster`.
-    fn promote(&mut self, node: Node) -> bool {
-        let server = &mut self.servers[node.index()];
-        if !server.is_up || server.role == Role::Master {
-            return false;
-        }
-        server.role = Role::Master;
-        server.has_cached_master = false;
-        server.alone_since = self.now;
-        self.shift_id(node);
-        true
-    }
-
-    /// `replicationSetMaster`.
-    fn follow(&mut self, node: Node, master: Option<Node>) -> bool {
-        let now = self.now;
-        let server = &mut self.servers[node.index()];
-        let is_same = matches!(server.role, Role::Replica { of, .. } if of == master);
-        if !server.is_up || master == Some(node) || is_same {
-            return false;
-        }
-        let since = match server.role {
-            // It may continue from its own position.
-            Role::Master => {
-                server.has_cached_master = true;
-                None
-            }
-            Role::Replica { of, link: Link::Up } => {
-                server.lose_link(now);
-                if let Some(of) = of {
-                    self.servers[of.index()].alone_since = now;
-                }
-                Some(now)
-            }
-            Role::Replica { link: Link::Down { since }, .. } => since,
-        };
-        let server = &mut self.servers[node.index()];
-        server.role = Role::Replica { of: master, link: Link::Down { since } };
-        if self.shape.version.drops_replicas_when_it_follows() {
-            self.disconnect_replicas(node);
-        }
-        true
-    }
-
-    fn failover(&mut self, to: Node) -> bool {
-        let Some(master) = self.server(to).upstream() else { return false };
-        let (target, old) = (self.server(to), self.server(master));
-        // The master waits until the replica has everything, and gives up otherwise.
-        let is_ready = target.link_is_up() && old.is_master() && target.offset == old.offset;
-        if !is_ready || !self.reaches(master, to) {
-            return false;
-        }
-        self.promote(to) && self.follow(master, Some(to))
-    }
-
-    fn abort_failover(&mut self, node: Node) -> bool {
-        if !self.server(node).is_master() || self.replicas_of(node).next().is_none() {
-            return false;
-        }
-        self.shift_id(node);
-        true
-    }
-
-    /// `replicationCron`.
-    fn expire_backlog(&mut self, node: Node) -> bool {
-        let server = self.server(node);
-        if !server.is_master() || server.backlog.is_none() || self.replicas_of(node).next().is_some() {
-            return false;
-        }
-        // The servers' clocks go on for all of them.
-        let due = server.alone_since + i64::from(self.shape.backlog_ttl_ms);
-        self.now = self.now.max(due + 1);
-        self.rename(node, false);
-        self.servers[node.index()].backlog = None;
-        true
-    }
-
-    /// An agent that captures by replication is the first replica of a master without a backlog.
-    pub fn attach_for_a_snapshot(&mut self, node: Node) {
-        self.accept_replica(node);
-        self.settle();
-    }
-
-    /// What a server does before it serves a full resynchronization (`syncCommand`).
-    fn accept_replica(&mut self, node: Node) {
-        if self.server(node).backlog.is_none() {
-            self.rename(node, true);
-            let server = &mut self.servers[node.index()];
-            server.backlog = Some(server.offset + 1);
-        }
-        let through_its_file = self.shape.version.syncs_through_its_file();
-        let server = &mut self.servers[node.index()];
-        server.select_sent = false;
-        server.alone_since = self.now;
-        if through_its_file {
-            server.save();
-        }
-    }
-
-    fn stop(&mut self, node: Node, save: bool) -> bool {
-        let now = self.now;
-        let server = &mut self.servers[node.index()];
-        if !server.is_up {
-            return false;
-        }
-        if save {
-            server.save();
-        }
-        server.lose_link(now);
-        server.is_up = false;
-        self.disconnect_replicas(node);
-        true
-    }
-
-    /// `loadDataFromDisk`.
-    fn start(&mut self, node: Node, master: Option<Node>) -> bool {
-        let Server { is_up, rdb, has_aof, data, offset, .. } = *self.server(node);
-        if is_up || master == Some(node) {
-            return false;
-        }
-        let (is_master, version) = (master.is_none(), self.shape.version);
-        let loads_aof = self.shape.aof && has_aof;
-        // With append-only files on, the RDB is not even looked at.
-        let rdb = rdb.filter(|_| !self.shape.aof);
-        let aux = rdb.and_then(|rdb| rdb.aux);
-        let (history, offset, second, data) = match (rdb, aux) {
-            _ if loads_aof => {
-                let offset = if version.aof_keeps_the_offset() { offset } else { 0 };
-                (self.born(Birth::Started, data, offset, false), offset, None, data)
-            }
-            (Some(rdb), Some(aux)) if is_master && version.masters_keep_their_lineage() => {
-                (self.born(Birth::GoesOn(aux), rdb.data, aux.offset, true), aux.offset, Some(aux), rdb.data)
-            }
-            (Some(rdb), Some(aux)) if !is_master => (aux.history, aux.offset, None, rdb.data),
-            (Some(rdb), _) => (self.born(Birth::Started, rdb.data, 0, false), 0, None, rdb.data),
-            (None, _) => {
-                let data = self.truth.root(0, self.now);
-                (self.born(Birth::Started, data, 0, false), 0, None, data)
-            }
-        };
-        self.runs += 1;
-        let server = &mut self.servers[node.index()];
-        server.is_up = true;
-        server.run = self.runs;
-        (server.history, server.offset, server.second, server.data) = (history, offset, second, data);
-        server.backlog = second.map(|_| offset + 1);
-        server.has_cached_master = !is_master && !loads_aof && aux.is_some();
-        server.select_sent = false;
-        server.has_aof = self.shape.aof;
-        server.is_stalled = false;
-        server.alone_since = self.now;
-        server.role = match master {
-            None => Role::Master,
-            Some(_) => Role::Replica { of: master, link: Link::Down { since: None } },
-        };
-        true
-    }
-
-    /// Links that cannot be break, those that can be come up, and what flows arrives.
-    fn settle(&mut self) {
-        let now = self.now;
-        for replica in self.nodes() {
-            if let Some(of) = self.server(replica).upstream()
-                && self.server(replica).link_is_up()
-                && !self.reaches(replica, of)
-            {
-                self.servers[replica.index()].lose_link(now);
-                self.servers[of.index()].alone_since = now;
-            }
-        }
-        // A replica serves others only when it is in sync itself: so from the masters down.
-        while self.nodes().any(|replica| self.connect(replica)) {}
-        while self.nodes().any(|replica| self.flow(replica)) {}
-    }
-
-    /// Brings the link of `replica` up, if that can be done now.
-    fn connect(&mut self, replica: Node) -> bool {
-        let Some(of) = self.server(replica).upstream() else { return false };
-        let (own, master) = (self.server(replica), self.server(of));
-        let serves = master.role == Role::Master || master.link_is_up();
-        if own.link_is_up() || !serves || !self.reaches(replica, of) {
-            return false;
-        }
-        let disconnects = if own.has_cached_master && master.can_continue(own.spot()) {
-            let upstream = master.clone();
-            self.servers[replica.index()].continue_from(of, &upstream, &self.truth)
-        } else {
-            self.accept_replica(of);
-            let upstream = self.server(of).clone();
-            self.servers[replica.index()].copy_from(of, &upstream);
-            true
-        };
-        if disconnects {
-            self.disconnect_replicas(replica);
-        }
-        true
-    }
-
-    fn flow(&mut self, replica: Node) -> bool {
-        let server = self.server(replica);
-        let (true, false, Some(of)) = (server.link_is_up(), server.is_stalled, server.upstream()) else {
-            return false;
-        };
-        let data = self.server(of).data;
-        data != server.data && self.receive(replica, data)
     }
 }

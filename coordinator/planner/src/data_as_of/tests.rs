@@ -106,6 +106,14 @@ fn what_was_not_counted_is_in_question_on_both_sides_of_a_bridge() {
 }
 
 #[test]
+fn an_id_that_changed_twice_at_one_number_is_followed() {
+    let bridge = |child, parent| edge(child, at(parent, 200), Evidence::InferredSameRun);
+    let edges = [bridge(2, 1), bridge(3, 2), edge(4, at(1, 200), Evidence::Restore)];
+    let looks = [look(at(1, 200), 10), look(at(3, 260), 30), look(at(4, 200), 50)];
+    check(&edges, &looks, at(1, 200), Some(10), Some(30));
+}
+
+#[test]
 fn a_replica_shows_what_was_reached_and_not_what_was_complete() {
     let replica = |position, second| Sample { witness: Witness::Replica, ..look(position, second) };
     let looks = [look(at(1, 100), 0), replica(at(1, 150), 5), replica(at(1, 180), 8)];

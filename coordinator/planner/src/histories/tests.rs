@@ -81,6 +81,25 @@ fn a_restarted_master_is_not_bridged() {
     assert_eq!(same_run_bridge(&before, &emptied), None);
 }
 
+/// In between it may have been a replica, with another data set, and have lost its second id with its backlog.
+#[test]
+fn a_master_that_nobody_looked_at_for_long_is_not_bridged() {
+    let before = master(at(1, 500), None, 0);
+    assert!(same_run_bridge(&before, &master(at(2, 600), None, 30)).is_some());
+    assert_eq!(same_run_bridge(&before, &master(at(2, 600), None, 31)), None);
+}
+
+/// A replica that was started from its file and never linked up has no backlog: as a master it counts nothing.
+#[test]
+fn a_promotion_without_a_backlog_is_no_exact_copy_of_its_parent() {
+    let mut now = master(at(2, 500), Some(at(1, 500)), 0);
+    now.replication.backlog_active = false;
+    let mut histories = ShardHistories::default();
+    histories.observe(&node(), None, &now, Timestamp::from_millis(0), ClockSkew::default());
+    assert_ne!(histories.lineage.normalize(at(2, 500)), at(1, 500));
+    assert_eq!(histories.lineage.normalize(at(2, 499)), at(1, 499), "below the fork nothing is in doubt");
+}
+
 #[test]
 fn a_server_that_is_started_anew_is_remembered_as_it_was() {
     let (mut before, mut now) = (master(at(1, 500), None, 0), master(at(2, 480), Some(at(1, 480)), 9));

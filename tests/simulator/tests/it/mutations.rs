@@ -12,7 +12,7 @@ use std::{
 const PACKAGES: [&str; 3] = ["proto/types", "coordinator/planner", "tests/simulator"];
 
 /// How many deployments a mistake may survive.
-const DEPLOYMENTS: u32 = 20_000;
+const DEPLOYMENTS: u32 = 10_000;
 
 struct Mutation {
     what: &'static str,

@@ -42,7 +42,8 @@ impl ObjectServer {
         let master = format!("-master=127.0.0.1:{}.{}", server.ports[0], server.ports[1]);
         let filer = format!("-filer=127.0.0.1:{}.{}", server.ports[4], server.ports[5]);
         eventually("the S3 server to make a bucket", START_LIMIT, || {
-            let script = format!("echo s3.bucket.create -name {BUCKET} | '{}' shell {master} {filer}", program().display());
+            let script =
+                format!("echo s3.bucket.create -name {BUCKET} | '{}' shell {master} {filer}", program().display());
             let made = run(Command::new("timeout").args(["10", "sh", "-c", &script]), START_LIMIT);
             let listed = format!("echo s3.bucket.list | '{}' shell {master} {filer}", program().display());
             let listed = run(Command::new("timeout").args(["10", "sh", "-c", &listed]), START_LIMIT);

@@ -45,7 +45,7 @@ pub use signed::{
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome,
-    Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
+    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo,
+    PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
 };
 pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use urtext_types::{
-    BackupId, DataDigest, DeploymentName, Engine, ForkEdge, Keyspace, NodeName, NodeObservation, Position, ServerIdentity,
-    ShardName, SiteName, Timestamp,
+    BackupId, DataDigest, DeploymentName, Engine, ForkEdge, Keyspace, NodeName, NodeObservation, Position,
+    ServerIdentity, ShardName, SiteName, Timestamp,
 };
 
 use crate::{BackupKey, Recipients, Sha256Digest};

@@ -96,7 +96,8 @@ mod tests {
         let digest: DataDigest = text.parse().expect("a digest");
         assert_eq!(digest, DataDigest::current([0x0f; 32]));
         assert_eq!(digest.to_string(), text);
-        for wrong in ["", "1:", &text[2..], &text.to_uppercase(), &text[..65], &format!("+{text}"), &format!("0{text}")] {
+        for wrong in ["", "1:", &text[2..], &text.to_uppercase(), &text[..65], &format!("+{text}"), &format!("0{text}")]
+        {
             assert!(wrong.parse::<DataDigest>().is_err(), "{wrong}");
         }
     }

@@ -1,12 +1,13 @@
 //! The servers of one deployment, with links between them that are told what may pass, command by command.
 //!
-//! Replicas connect to a port in front of each server. There the replica is recognized by the port that it
-//! announces in its handshake, so that `REPLICAOF`, `FAILOVER` and Sentinel can name servers as usual.
+//! Replicas connect to a port in front of each server. Each server has a loopback address of its own, from which it
+//! is recognized there before it has said a word: a link that is cut refuses, and breaks no handshake in the middle.
+//! (Redis 6.2 forgets what it had of its master when that happens, and takes a failover for rejected.)
 
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex, MutexGuard},
@@ -27,9 +28,6 @@ use crate::{
 /// How soon a link that was stalled notices that it flows again.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
-/// A handshake up to the announced port fits many times.
-const LONGEST_HANDSHAKE: usize = 16 * 1024;
-
 /// Servers by number, and the links between them.
 pub struct Stage {
     version: Version,
@@ -42,8 +40,9 @@ pub struct Stage {
 struct Server {
     port: u16,
     front: u16,
-    folder: TempDir,
+    /// Before its folder, so that its last words are still there when it is dropped.
     running: Option<Running>,
+    folder: TempDir,
 }
 
 struct Running {
@@ -64,7 +63,7 @@ impl Stage {
             .collect();
         let links = Links::new(servers.iter().map(|server| server.front).collect());
         for (number, server) in servers.iter().enumerate() {
-            links.stand_before(number, server.port);
+            links.stand_before(number, SocketAddr::from((address_of(number), server.port)));
         }
         let settings = settings.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect();
         Self { version, settings, servers, links, nobody: free_port() }
@@ -85,9 +84,9 @@ impl Stage {
         self.nobody
     }
 
-    /// The server's own port, which no link stands before.
-    pub fn port(&self, number: usize) -> u16 {
-        self.servers[number].port
+    /// The server's own address, which no link stands before.
+    pub fn address(&self, number: usize) -> SocketAddr {
+        SocketAddr::from((address_of(number), self.servers[number].port))
     }
 
     pub fn rdb_file(&self, number: usize) -> PathBuf {
@@ -98,15 +97,17 @@ impl Stage {
     #[track_caller]
     pub fn start(&mut self, number: usize, master: Option<u16>, settings: &[(&str, &str)]) {
         let server = &self.servers[number];
-        let (folder, port) = (server.folder.path(), server.port.to_string());
+        let (folder, address) = (server.folder.path(), self.address(number));
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let mut command = Command::new(self.version.program());
-        command.current_dir(folder).args(["--bind", "127.0.0.1", "--port", &port, "--dir"]).arg(folder);
+        command.current_dir(folder).args(["--bind", &ip, "--port", &port, "--dir"]).arg(folder);
         command.args(["--save", "", "--repl-diskless-sync-delay", "0"]);
         command.args(["--replica-announce-port", &server.front.to_string()]);
         // Nothing is to come from a server of itself, as long as a test takes.
         command.args(["--repl-timeout", "100000", "--repl-ping-replica-period", "50000"]);
         if self.version.is_7_or_later() {
-            command.args(["--shutdown-timeout", "0"]);
+            // Redis 6.2 takes the first one that it listens on.
+            command.args(["--shutdown-timeout", "0", "--bind-source-addr", &ip]);
         }
         command.args(&self.settings);
         for (name, value) in settings {
@@ -117,7 +118,7 @@ impl Stage {
         }
         let name = format!("{} on port {port}", self.version.name());
         let daemon = Daemon::start(&name, &mut command, &folder.join("server.log"));
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("a valid address");
+        let client = redis::Client::open(format!("redis://{address}")).expect("a valid address");
         let connection = eventually(&format!("{name} to answer"), SOON, || {
             let mut connection = client
                 .get_connection_with_timeout(Duration::from_secs(5))
@@ -191,6 +192,11 @@ fn remove(removed: std::io::Result<()>) {
     }
 }
 
+/// A server's own address. Below are those that something else may use.
+fn address_of(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, number as u8 + 1)
+}
+
 /// What may pass between servers. All numbers are those of the stage.
 #[derive(Debug)]
 pub struct Links(Arc<Shared>);
@@ -237,7 +243,7 @@ impl Links {
         Self(Arc::new(Shared { fronts, state: Mutex::new(state) }))
     }
 
-    fn stand_before(&self, master: usize, target: u16) {
+    fn stand_before(&self, master: usize, target: SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.0.fronts[master])).expect("listen on a free port");
         let shared = Arc::clone(&self.0);
         thread::spawn(move || accept(&listener, &shared, master, target));
@@ -299,14 +305,14 @@ impl Shared {
         self.state.lock().expect("no holder of this lock panics")
     }
 
-    /// Remembers a connection of the replica that announces itself by this port. Returns its number, or
-    /// `None` if it must not be.
-    fn register(&self, port: u16, master: usize, ends: [TcpStream; 2]) -> Option<usize> {
-        let replica = self.fronts.iter().position(|front| *front == port)?;
+    /// Remembers a connection, unless it must not be.
+    fn register(&self, replica: usize, master: usize, ends: [TcpStream; 2]) -> bool {
         let mut state = self.lock();
         let may_pass = !state.is_closed && state.may_pass[replica][master];
-        may_pass.then(|| state.connections.push(Connected { replica, master, ends }))?;
-        Some(replica)
+        if may_pass {
+            state.connections.push(Connected { replica, master, ends });
+        }
+        may_pass
     }
 
     /// How many of these commands may pass now; those that may are counted.
@@ -321,80 +327,56 @@ impl Shared {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, master: usize, target: u16) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, master: usize, target: SocketAddr) {
     for client in listener.incoming() {
         if shared.lock().is_closed {
             return;
         }
+        let Ok(client) = client else { continue };
+        let Some(replica) = client.peer_addr().ok().and_then(|peer| server_at(peer.ip())) else { continue };
         // A master that does not run: the client is closed, and tries again.
-        let (Ok(client), Ok(server)) = (client, TcpStream::connect((Ipv4Addr::LOCALHOST, target))) else { continue };
+        let Ok(server) = TcpStream::connect(target) else { continue };
         client.set_nodelay(true).and(server.set_nodelay(true)).unwrap_or_default();
+        let copies = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
+        let (Ok(client_again), Ok(server_again), Ok(client_held), Ok(server_held)) = copies else { continue };
+        if !shared.register(replica, master, [client_held, server_held]) {
+            continue;
+        }
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            // Ends when either side closes.
-            let _ended = connect(&client, &server, &shared, master);
-            client.shutdown(Shutdown::Both).unwrap_or_default();
-            server.shutdown(Shutdown::Both).unwrap_or_default();
+            carry_up(&client_again, &server_again).unwrap_or_default();
+            close(&client_again, &server_again);
+        });
+        thread::spawn(move || {
+            carry_down(&server, &client, replica, &shared).unwrap_or_default();
+            close(&client, &server);
         });
     }
 }
 
-/// Carries one connection until it ends.
-fn connect(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>, master: usize) -> std::io::Result<()> {
-    let replica = Arc::new(Mutex::new(None));
-    let down = {
-        let (from, to) = (server.try_clone()?, client.try_clone()?);
-        let (replica, shared) = (Arc::clone(&replica), Arc::clone(shared));
-        thread::spawn(move || {
-            let _ended = carry_down(&from, &to, &replica, &shared);
-            from.shutdown(Shutdown::Both).unwrap_or_default();
-            to.shutdown(Shutdown::Both).unwrap_or_default();
-        })
-    };
-    let (mut from, mut to) = (client, server);
-    let (mut handshake, mut is_known, mut piece) = (Vec::new(), false, vec![0; 16 * 1024]);
+fn server_at(address: IpAddr) -> Option<usize> {
+    (0..usize::from(u8::MAX)).find(|number| address == address_of(*number))
+}
+
+/// Either may be closed already.
+fn close(client: &TcpStream, server: &TcpStream) {
+    client.shutdown(Shutdown::Both).unwrap_or_default();
+    server.shutdown(Shutdown::Both).unwrap_or_default();
+}
+
+/// What the replica says passes at once. Ends when either side closes.
+fn carry_up(mut from: &TcpStream, mut to: &TcpStream) -> std::io::Result<()> {
+    let mut piece = vec![0; 16 * 1024];
     loop {
-        let read = match from.read(&mut piece) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => read,
-        };
-        if !is_known {
-            handshake.extend_from_slice(&piece[..read]);
-            if let Some(port) = announced_port(&handshake) {
-                let ends = [client.try_clone()?, server.try_clone()?];
-                let Some(number) = shared.register(port, master, ends) else { break };
-                *replica.lock().expect("no holder of this lock panics") = Some(number);
-                is_known = true;
-            } else if handshake.len() > LONGEST_HANDSHAKE {
-                break;
-            }
-        }
-        if to.write_all(&piece[..read]).is_err() {
-            break;
+        match from.read(&mut piece)? {
+            0 => return Ok(()),
+            read => to.write_all(&piece[..read])?,
         }
     }
-    server.shutdown(Shutdown::Both).unwrap_or_default();
-    // It ends with the connection.
-    down.join().unwrap_or_default();
-    Ok(())
 }
 
-/// The argument of `REPLCONF listening-port`, once it is there as a whole.
-fn announced_port(handshake: &[u8]) -> Option<u16> {
-    let text = String::from_utf8_lossy(handshake);
-    let (_, after) = text.split_once("listening-port\r\n$")?;
-    let mut lines = after.split("\r\n");
-    let (_length, port, _whole) = (lines.next()?, lines.next()?, lines.next()?);
-    port.parse().ok()
-}
-
-/// What the server says, as far as it may pass.
-fn carry_down(
-    mut from: &TcpStream,
-    mut to: &TcpStream,
-    replica: &Mutex<Option<usize>>,
-    shared: &Shared,
-) -> std::io::Result<()> {
+/// What the server says, as far as it may pass. Ends when either side closes; what was held back is lost then.
+fn carry_down(mut from: &TcpStream, mut to: &TcpStream, replica: usize, shared: &Shared) -> std::io::Result<()> {
     from.set_read_timeout(Some(LOOK_EVERY))?;
     let (mut reader, mut held, mut piece) = (Reader::Lines, Vec::new(), vec![0; 64 * 1024]);
     loop {
@@ -410,11 +392,7 @@ fn carry_down(
         loop {
             let passing = match reader.advance(&held) {
                 Part::Passes(length) => length,
-                Part::Commands(lengths) => {
-                    let known = *replica.lock().expect("no holder of this lock panics");
-                    let count = known.map_or(0, |replica| shared.take(replica, lengths.len()));
-                    lengths[..count].iter().sum()
-                }
+                Part::Commands(lengths) => lengths[..shared.take(replica, lengths.len())].iter().sum(),
             };
             if passing == 0 {
                 break;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use urtext_simulator::{
     World,
     story::{Event, Fate, Method, Node},
     truth::Point,
+    world::Birth,
 };
 use urtext_tests::servers::{Options, Server};
 use urtext_types::{
@@ -101,7 +103,7 @@ impl Agents {
             scene.world.servers[node.index()].save();
             (std::fs::read(scene.stage.rdb_file(node.index())).expect("read what the server saved"), None)
         } else {
-            let (rdb, position) = attach(scene.stage.port(node.index()), &before)?;
+            let (rdb, position) = attach(scene.stage.address(node.index()), &before)?;
             scene.world.attach_for_a_snapshot(node);
             (rdb, Some(position))
         };
@@ -155,6 +157,7 @@ impl Agents {
 
     /// Asks the planner, and restores what it chooses.
     fn ask(&mut self, scene: &mut Scene) -> Result<(), String> {
+        self.forks_are_true(scene)?;
         let view = self.view(scene);
         let selection = select(&view, &Policy::default(), &Wish::default());
         *scene.counts.verdicts.entry(format!("{:?}", selection.verdict).to_lowercase()).or_default() += 1;
@@ -167,6 +170,21 @@ impl Agents {
             let held = restored(program(scene.world.shape.version), &backup.rdb);
             same_keys("what was chosen, restored", &scene.keys(backup.holds), &held)?;
             scene.counts.restored += 1;
+        }
+        Ok(())
+    }
+
+    /// What the servers say of their forks is what the model knows of them.
+    fn forks_are_true(&self, scene: &mut Scene) -> Result<(), String> {
+        for edge in self.known.lineage.edges().filter(|edge| edge.evidence.is_exact()) {
+            let ids = (scene.model_id(edge.child), scene.model_id(edge.parent.history));
+            let (Some(child), Some(parent)) = ids else { return Err(format!("{edge:?} is of nobody's history")) };
+            let birth = scene.world.number_of(child).map(|number| scene.world.history(number).birth);
+            let Some(Birth::GoesOn(from)) = birth else { return Err(format!("{edge:?}, and in the model {birth:?}")) };
+            if scene.world.position(from) != Position::new(parent, edge.parent.offset) {
+                return Err(format!("{edge:?}, and in the model from {from:?}"));
+            }
+            scene.counts.forks += 1;
         }
         Ok(())
     }
@@ -219,7 +237,7 @@ impl Agents {
 }
 
 /// The RDB as a replica that wants nothing else gets it.
-fn attach(port: u16, before: &NodeObservation) -> Result<(Vec<u8>, Position), String> {
+fn attach(address: SocketAddr, before: &NodeObservation) -> Result<(Vec<u8>, Position), String> {
     let is_master = before.replication.role.is_master();
     let request = SnapshotRequest {
         credentials: None,
@@ -229,7 +247,7 @@ fn attach(port: u16, before: &NodeObservation) -> Result<(Vec<u8>, Position), St
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let socket = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+        let socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let mut stream = request_snapshot(socket, &request).await.map_err(|error| error.to_string())?;
         let mut rdb = Vec::new();
         while let Some(piece) = stream.next().await.map_err(|error| error.to_string())? {

@@ -13,7 +13,7 @@ use urtext_simulator::{
     world::PING_BYTES,
 };
 use urtext_tests::{
-    eventually::{SOON, until},
+    eventually::{SOON, eventually, until},
     servers,
     stage::Stage,
 };
@@ -33,6 +33,10 @@ pub(super) struct Scene {
     pub(super) stage: Stage,
     agents: Option<Agents>,
     ids: Ids,
+    /// Whether a server has not yet looked after its replicas for the first time, and will ping them then
+    /// whatever its settings say. Most do that when they start, before there can be any; Valkey 9.1 when it first
+    /// is in touch with another server.
+    pings_anyway: Vec<bool>,
     /// What the master of the beginning held before anything happened.
     root: Point,
     /// Every write, with the data set that ends with it.
@@ -71,7 +75,8 @@ impl Scene {
         shape.backlog_bytes = 1 << 20;
         let backlog = shape.backlog_bytes.to_string();
         let settings = [("repl-backlog-size", backlog.as_str()), ("repl-backlog-ttl", "100000")];
-        let stage = Stage::new(program(shape.version), shape.nodes.len(), &settings);
+        let places = shape.nodes.len();
+        let stage = Stage::new(program(shape.version), places, &settings);
         let world = World::new(shape, BEGINNING);
         let root = world.server(Node(0)).data;
         let agents = Some(Agents::new(&world));
@@ -80,6 +85,7 @@ impl Scene {
             stage,
             agents,
             ids: Ids::default(),
+            pings_anyway: vec![false; places],
             root,
             done: Vec::new(),
             writes: 0,
@@ -97,11 +103,11 @@ impl Scene {
         for node in self.world.nodes() {
             let master = self.world.shape.nodes[node.index()].master;
             if master.is_some() {
-                self.launch(node, master);
+                self.start(node, master);
                 continue;
             }
             // Its keys were there before anything was counted.
-            self.stage.start(node.index(), None, &[]);
+            self.launch(node, None, "no");
             for key in 0..keys {
                 self.stage.call::<()>(node.index(), &["SET", &format!("root:{key}"), ""]);
             }
@@ -110,31 +116,18 @@ impl Scene {
                 until("the first append-only file", SOON, || !self.info(node).has_child());
             }
         }
-        for node in self.world.nodes() {
-            self.wait_for_its_first_second(node);
-        }
         self.connect();
-    }
-
-    fn launch(&mut self, node: Node, master: Option<Node>) {
-        let aof = if self.world.shape.aof { "yes" } else { "no" };
-        let master = master.map(|master| self.stage.front(master.index()));
-        self.stage.start(node.index(), master, &[("appendonly", aof)]);
     }
 
     fn start(&mut self, node: Node, master: Option<Node>) {
-        self.stage.links().allow(|replica, to| to != node.index() && self.may_pass(replica, to));
-        self.launch(node, master);
-        self.wait_for_its_first_second(node);
-        self.connect();
+        let aof = if self.world.shape.aof { "yes" } else { "no" };
+        self.launch(node, master, aof);
     }
 
-    /// Whatever its settings, a server pings whom it finds attached when it first looks after its replicas: at
-    /// once before there can be any, or, Valkey 9.1, a second later.
-    fn wait_for_its_first_second(&mut self, node: Node) {
-        if self.world.shape.version == Version::Valkey91 {
-            until("the first second", SOON, || self.info(node).number("uptime_in_seconds") >= Some(2));
-        }
+    fn launch(&mut self, node: Node, master: Option<Node>, aof: &str) {
+        let master = master.map(|master| self.stage.front(master.index()));
+        self.stage.start(node.index(), master, &[("appendonly", aof)]);
+        self.pings_anyway[node.index()] = self.world.shape.version == Version::Valkey91;
     }
 
     /// The event happens to both, and afterwards they are the same.
@@ -270,7 +263,15 @@ impl Scene {
         let failover = ["FAILOVER", "TO", "127.0.0.1", &port, "FORCE", "TIMEOUT", "1"];
         self.stage.call::<()>(node.index(), &failover);
         let in_progress = Some("failover-in-progress");
-        until("the failover", SOON, || self.info(node).get("master_failover_state") == in_progress);
+        eventually("the failover in progress", SOON, || {
+            let info = self.info(node);
+            let (state, role) = (info.get("master_failover_state"), info.get("role"));
+            if state == in_progress {
+                Ok(())
+            } else {
+                Err(format!("{state:?} of {role:?}\n{}", self.stage.log(node.index(), 25)))
+            }
+        });
         self.stage.call::<()>(node.index(), &["FAILOVER", "ABORT"]);
         self.connect();
     }
@@ -298,9 +299,18 @@ impl Scene {
         self.info(node).observation(now).expect("INFO of a real server")
     }
 
-    /// Waits until every server shows what the model says, twice in a row.
+    /// Waits until every server shows what the model says.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.counts.comparisons += 1;
+        self.agree()?;
+        while self.first_pings() {
+            self.agree()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every server shows what the model says, twice in a row.
+    fn agree(&mut self) -> Result<(), String> {
         let began = Instant::now();
         let mut agreed = None;
         loop {
@@ -313,11 +323,61 @@ impl Scene {
                 agreed = Some(ids.real);
             } else {
                 agreed = None;
+                for node in self.world.nodes() {
+                    // Somebody was attached for a moment, in just that moment.
+                    self.first_ping(node);
+                }
                 if began.elapsed() > SOON {
                     return Err(self.explain(&differences));
                 }
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for what servers will ping anyway. Returns whether the model did so too.
+    fn first_pings(&mut self) -> bool {
+        let due = |scene: &Self, node: Node| {
+            let server = scene.world.server(node);
+            let has_replicas = scene.world.replicas_of(node).next().is_some();
+            let is_busy = if server.is_master() { has_replicas } else { server.link_is_up() };
+            scene.pings_anyway[node.index()] && server.is_up && is_busy
+        };
+        let waiting: Vec<Node> = self.world.nodes().filter(|&node| due(self, node)).collect();
+        let uptime = |scene: &mut Self, node| scene.info(node).number("uptime_in_seconds").unwrap_or(0);
+        let began: Vec<u64> = waiting.iter().map(|&node| uptime(self, node)).collect();
+        let mut has_pinged = false;
+        for (&node, began) in waiting.iter().zip(began) {
+            // One that is a replica itself pings nobody, once and for all. Nothing shows it but the time.
+            until("the first look after replicas", SOON, || self.first_ping(node) || uptime(self, node) >= began + 3);
+            has_pinged |= !std::mem::replace(&mut self.pings_anyway[node.index()], false);
+        }
+        has_pinged
+    }
+
+    /// The model pings if the server has.
+    fn first_ping(&mut self, node: Node) -> bool {
+        let server = self.world.server(node);
+        let expected = server.offset + PING_BYTES;
+        let has_pinged = self.pings_anyway[node.index()]
+            && server.is_master()
+            && self.info(node).number("master_repl_offset") == Some(expected);
+        if has_pinged {
+            self.pings_anyway[node.index()] = false;
+            self.world.ping(node);
+            self.move_backlogs();
+        }
+        has_pinged
+    }
+
+    /// Who attached after the ping has a backlog that begins behind it.
+    fn move_backlogs(&mut self) {
+        for node in self.world.nodes().filter(|&node| self.world.server(node).link_is_up()).collect::<Vec<_>>() {
+            let real = self.info(node).number("repl_backlog_first_byte_offset");
+            let backlog = &mut self.world.servers[node.index()].backlog;
+            if backlog.map(|first| first + PING_BYTES) == real {
+                *backlog = real;
+            }
         }
     }
 

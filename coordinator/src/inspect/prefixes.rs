@@ -10,7 +10,7 @@ pub trait Counts: Default + Clone {
 }
 
 /// The part of a key that it shares with its kind: up to and with the first separator. `None` without one,
-/// or if there is none in the first [`PREFIX_BYTES`].
+/// or if there is none in the first `PREFIX_BYTES`.
 pub fn prefix_of(key: &[u8], separator: u8) -> Option<&[u8]> {
     let end = key.iter().take(PREFIX_BYTES).position(|byte| *byte == separator)?;
     Some(&key[..=end])

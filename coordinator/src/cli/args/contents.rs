@@ -26,7 +26,7 @@ pub struct Inspect {
 /// What is compared, and how.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// A backup's id, an RDB file, - for stdin, or a live server: redis://[user[:password]@]host:port.
+    /// A backup's id, an RDB file, - for stdin, or a live server: redis://user:password@host:port.
     ///
     /// A live server is read as a replica reads it that wants only the RDB: nothing is changed, and it is refused
     /// where attaching would change the server's replication id, or its data is incomplete.

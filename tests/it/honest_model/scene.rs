@@ -37,6 +37,8 @@ pub(super) struct Scene {
     /// whatever its settings say. Most do that when they start, before there can be any; Valkey 9.1 when it first
     /// is in touch with another server.
     pings_anyway: Vec<bool>,
+    /// Since the servers agreed last.
+    just_pinged: bool,
     /// What the master of the beginning held before anything happened.
     root: Point,
     /// Every write, with the data set that ends with it.
@@ -86,6 +88,7 @@ impl Scene {
             agents,
             ids: Ids::default(),
             pings_anyway: vec![false; places],
+            just_pinged: false,
             root,
             done: Vec::new(),
             writes: 0,
@@ -302,6 +305,7 @@ impl Scene {
     /// Waits until every server shows what the model says.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.counts.comparisons += 1;
+        self.just_pinged = false;
         self.agree()?;
         while self.first_pings() {
             self.agree()?;
@@ -324,8 +328,11 @@ impl Scene {
             } else {
                 agreed = None;
                 for node in self.world.nodes() {
-                    // Somebody was attached for a moment, in just that moment.
+                    // Before all that were to come are there; or an agent was, in just that moment.
                     self.first_ping(node);
+                }
+                if self.just_pinged {
+                    self.move_backlogs();
                 }
                 if began.elapsed() > SOON {
                     return Err(self.explain(&differences));
@@ -365,12 +372,12 @@ impl Scene {
         if has_pinged {
             self.pings_anyway[node.index()] = false;
             self.world.ping(node);
-            self.move_backlogs();
+            self.just_pinged = true;
         }
         has_pinged
     }
 
-    /// Who attached after the ping has a backlog that begins behind it.
+    /// Who attached after a first ping has a backlog that begins behind it: the model pings when all are there.
     fn move_backlogs(&mut self) {
         for node in self.world.nodes().filter(|&node| self.world.server(node).link_is_up()).collect::<Vec<_>>() {
             let real = self.info(node).number("repl_backlog_first_byte_offset");

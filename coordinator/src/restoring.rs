@@ -137,6 +137,7 @@ impl App {
     /// Resolves what to restore, checks every guard, and remembers the plan. Changes nothing.
     pub async fn plan_restore(&self, request: RestoreRequest) -> Result<Plan, Fault> {
         let RestoreRequest { shard, choice, to_node, overwrite, accept_loss, dry_run, by } = request;
+        self.look_again(&shard).await;
         let target = to_node.as_ref().map(|name| self.target_node(&shard, name)).transpose()?;
         let prefer_site = target.as_ref().map(|node| node.identity.site.clone());
         let mut warnings = Vec::new();

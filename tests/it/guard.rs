@@ -48,3 +48,27 @@ fn a_restore_stops_where_a_silent_node_was_ahead_until_the_loss_is_accepted() {
     assert!(accepted["subject"].as_str().is_some_and(|subject| subject.contains("fra-1")), "{accepted:#}");
     assert!(entries.iter().any(|entry| entry["action"] == "restored"), "{audit:#}");
 }
+
+/// The coordinator looks every second: what it saw just before is no proof that a server can still be asked.
+#[test]
+fn a_restore_does_not_trust_what_a_server_said_before_it_died() {
+    let version = Version::Valkey81;
+    let mut fleet = Fleet::new();
+    fleet.add("fra-1", Server::start(version));
+    let replica = Server::start(version);
+    replica.replicate(fleet.server("fra-1"));
+    fleet.add("nyc-1", replica);
+    fleet.add("fra-2", Server::start(version));
+    load(fleet.server("fra-1"), 93, 150);
+    fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
+    fleet.wait_until_seen("nyc-1");
+    fleet.snapshot("nyc-1");
+    load_strings(fleet.server("fra-1"), "later", 94, 50, 100);
+    fleet.wait_until_seen("fra-1");
+    for node in ["fra-1", "nyc-1"] {
+        fleet.server_mut(node).kill9();
+    }
+    let restore = ["restore", ORDERS, "--to", "fra-2", "--yes"];
+    fleet.coordinator.urtext(&restore).expect(5).says(&["fra-1", "--accept-loss --reason"]);
+    assert_eq!(fleet.server("fra-2").get::<u64>(&["DBSIZE"]), 0);
+}

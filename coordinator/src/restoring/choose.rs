@@ -1,5 +1,8 @@
 //! Which backup a restore takes, and whether it may.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 use urtext_planner::{Judged, MayHoldMore, Verdict};
 use urtext_types::{BackupId, ErrorKind, SiteName};
 
@@ -8,6 +11,7 @@ use crate::{
     Fault,
     app::App,
     catalog::BackupEntry,
+    fleet::{Node, SILENT_AFTER},
     shard::ShardKey,
     verdict::{Ask, Judgement},
 };
@@ -19,7 +23,24 @@ pub(super) struct Chosen {
     pub(super) accepted_loss: Option<AcceptedLoss>,
 }
 
+/// How often somebody who waits for new looks asks whether they are there.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
 impl App {
+    /// Waits until every node of the shard that counts as reachable was seen anew, or has proved not to be: a
+    /// server that died a moment ago must not pass for one that can still be asked.
+    pub(super) async fn look_again(&self, shard: &ShardKey) {
+        let asked_at = self.clock.now();
+        let has_answered = |node: &Node| node.fresh(self.clock.now()).is_none_or(|seen| seen.received_at > asked_at);
+        let all_have = async {
+            while !self.fleet.shard(shard).iter().all(has_answered) {
+                sleep(ASK_EVERY).await;
+            }
+        };
+        // Who said nothing for so long is silent, and counts as that.
+        let _ = timeout(SILENT_AFTER, all_have).await;
+    }
+
     pub(super) async fn choose_backup(
         &self,
         shard: &ShardKey,

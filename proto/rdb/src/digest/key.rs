@@ -91,7 +91,9 @@ impl KeyHasher {
                     self.spill();
                 }
             }
-            Item::Score(score) => self.put(tag::SCORE, &[&score.to_le_bytes()]),
+            // -0 and 0 are one score: Redis from 7.0 on and Valkey keep the sign in a skiplist and lose it in a
+            // listpack (seen on servers of five versions), so a reload may change it. The sum is 0 for both.
+            Item::Score(score) => self.put(tag::SCORE, &[&(score + 0.0).to_le_bytes()]),
             Item::FieldExpiry(time) => {
                 self.put(tag::FIELD_EXPIRY, &[&time.to_le_bytes()]);
                 if self.as_of.is_some_and(|now| *time <= now) {

@@ -42,7 +42,7 @@ impl Record {
     fn item(&mut self, item: &Item<'_>) {
         let (begins, text) = match item {
             Item::Text { part, bytes, .. } => (matches!(part, Part::Member | Part::Field), format!("{bytes:?}")),
-            Item::Score(score) => (false, format!("score {:x}", score.to_bits())),
+            Item::Score(score) => (false, format!("score {:x}", (score + 0.0).to_bits())),
             Item::FieldExpiry(time) => (false, format!("until {time}")),
             Item::ArrayIndex(index) => (true, format!("at {index}")),
             Item::Module(ModuleItem::Float(n)) => (true, format!("float {:x}", n.to_bits())),

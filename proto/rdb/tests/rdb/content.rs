@@ -6,7 +6,7 @@ use crate::support::{corpus, encode, samples, verify};
 use proptest::{collection::vec, prelude::*};
 use urtext_rdb::{
     Collector, ContentDigest, Depth, DigestBuilder, Event, Key, Limits, Options, Parser, RdbError, Record, Summary,
-    Value, Verifier, part_of,
+    Value, ValueType, Verifier, part_of,
 };
 use urtext_types::Timestamp;
 
@@ -184,6 +184,17 @@ fn differences_name_the_database_and_the_part() {
     let b = encode::file(&[encode::string(b"same", b"x"), encode::string(b"changed", b"y")]);
     assert_eq!(digest(&a).differences(&digest(&b)), [(0, part_of(b"changed"))]);
     assert_eq!(digest(&a).differences(&digest(&a)), []);
+}
+
+/// A server may turn one into the other when it packs a sorted set.
+#[test]
+fn the_sign_of_a_score_of_zero_does_not_count() {
+    let with = |score: f64| {
+        let value = [&encode::length(1)[..], &encode::text(b"x"), &score.to_le_bytes()].concat();
+        digest(&samples::file(b"REDIS0012", &[&samples::record(ValueType::Zset2.byte(), &[&value])]))
+    };
+    assert_eq!(with(-0.0), with(0.0));
+    assert_ne!(with(-0.0), with(f64::MIN_POSITIVE));
 }
 
 #[test]

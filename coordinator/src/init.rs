@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::StreamExt;
 use urtext_identity::{AUTHORITY_LIFETIME, CertificateAuthority, USER_LIFETIME, create_private, replace_public};
-use urtext_repository::{Identity, Recipients, Repository, StoreAddress};
+use urtext_repository::{Identity, ObjectPrefix, Recipients, Repository, StoreAddress};
 use urtext_types::{ErrorKind, RepositoryId, Timestamp, UserName};
 
 use crate::{
@@ -43,6 +44,7 @@ pub async fn init(
     }
     let repository = repository.unwrap_or("repository");
     let place: StoreAddress = repository.parse().map_err(Fault::while_doing("read --repository"))?;
+    check_bucket(&place).await?;
     make_folder(root)?;
     let root = fs::canonicalize(root).map_err(|error| io_fault(root, &error))?;
     let directory = Directory::new(&root);
@@ -91,6 +93,16 @@ pub async fn init(
         recipient: recipient.to_string(),
         identity_file: operator.identity(),
     })
+}
+
+/// A bucket must answer before anything is made here: its credentials are what is most often wrong.
+async fn check_bucket(place: &StoreAddress) -> Result<(), Fault> {
+    if place.directory().is_none() {
+        let store = place.open().map_err(Fault::while_doing("reach the repository"))?;
+        let first = store.list(&ObjectPrefix::all()).next().await;
+        first.transpose().map_err(Fault::while_doing("reach the repository"))?;
+    }
+    Ok(())
 }
 
 /// The example with this coordinator's own values.

@@ -75,6 +75,8 @@ fn who_is_not_let_into_a_bucket_is_told_so() {
     };
     let wrong = [("AWS_ACCESS_KEY_ID", "tester"), ("AWS_SECRET_ACCESS_KEY", "wrong")];
     init("wrong", &wrong).expect(8).says(&["not allowed", "s3://backups/redis", "credentials"]);
+    init("none", &[]).expect(8).says(&["no credentials were found", "check the credentials"]);
+    assert!(!dir.path().join("wrong").exists() && !dir.path().join("none").exists(), "nothing is half made");
     // The file that the service's own tools use.
     fs::create_dir(dir.path().join(".aws")).expect("a folder");
     fs::write(dir.path().join(".aws/credentials"), ObjectServer::credentials_file()).expect("a file");

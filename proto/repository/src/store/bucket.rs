@@ -8,7 +8,7 @@
 //! object is compared with what was put. Two writers of *different* bytes under one name, in the same
 //! moment, are not told apart then. No two writers of Urtext share a name, since ids are given once.
 
-use std::{env, error::Error as StdError, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{env, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +34,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Repeated by the driver, with backoff and jitter; who calls has more patience than this.
 const RETRIES: usize = 4;
 const RETRY_FOR: Duration = Duration::from_secs(20);
+
+/// The address that cloud machines give their own credentials at.
+const INSTANCE_METADATA: &str = "://169.254.169.254/";
+const NO_CREDENTIALS: &str =
+    "no credentials were found: not in the environment, not in the service's usual file, and this machine has none";
 
 /// Objects in a bucket, below a prefix.
 #[derive(Clone)]
@@ -91,20 +96,28 @@ impl BucketStore {
     fn failed(&self, operation: StoreOperation, object: &str, needed: usize, error: object_store::Error) -> StoreError {
         use object_store::Error;
         let (object, place) = (object.to_owned(), self.place.clone());
+        // The driver's text holds those of its causes already.
+        let text = error.to_string();
+        let source = |text: String| Some(StoreCause::from(text));
         match error {
             // Only a missing bucket makes a put or a listing not find its place.
             Error::NotFound { .. } if operation == StoreOperation::Get => StoreError::NotFound { object, place },
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StoreError::Denied { operation, object, place, source: Some(Box::new(error)) }
+                StoreError::Denied { operation, object, place, source: source(text) }
             }
-            error if status(&error) == Some(507) => StoreError::Exhausted {
-                operation,
-                object,
-                needed: ByteCount::new(needed as u64),
-                place,
-                source: Some(Box::new(error)),
-            },
-            error => StoreError::Unavailable { operation, object, place, source: Some(Box::new(error)) },
+            // Where the driver looks for credentials last.
+            _ if text.contains(INSTANCE_METADATA) => {
+                StoreError::Denied { operation, object, place, source: source(NO_CREDENTIALS.to_owned()) }
+            }
+            // Of a listing the driver keeps the answer in its text alone.
+            _ if answered(&text, "403") || answered(&text, "401") => {
+                StoreError::Denied { operation, object, place, source: source(text) }
+            }
+            _ if answered(&text, "507") => {
+                let needed = ByteCount::new(needed as u64);
+                StoreError::Exhausted { operation, object, needed, place, source: source(text) }
+            }
+            _ => StoreError::Unavailable { operation, object, place, source: source(text) },
         }
     }
 
@@ -131,19 +144,9 @@ impl BucketStore {
     }
 }
 
-/// The HTTP status behind an error, where the driver kept it in its text only.
-fn status(error: &object_store::Error) -> Option<u16> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(current) = cause {
-        let text = current.to_string();
-        if let Some((_, after)) = text.split_once("status ")
-            && let Ok(status) = after.chars().take_while(char::is_ascii_digit).collect::<String>().parse()
-        {
-            return Some(status);
-        }
-        cause = current.source();
-    }
-    None
+/// Whether that is the HTTP status in what the driver says.
+fn answered(text: &str, status: &str) -> bool {
+    text.split("status code: ").skip(1).any(|after| after.starts_with(status))
 }
 
 fn client_options(address: &BucketAddress) -> ClientOptions {
@@ -301,7 +304,14 @@ impl Store for BucketStore {
         let below = (!below.as_ref().is_empty()).then_some(below);
         self.driver
             .list(below.as_ref())
-            .map_err(move |error| store.failed(StoreOperation::List, asked.as_str(), 0, error))
+            .map_err(move |error| {
+                store.failed(
+                    StoreOperation::List,
+                    if asked.as_str().is_empty() { "its objects" } else { asked.as_str() },
+                    0,
+                    error,
+                )
+            })
             // An object whose name is not one of ours was put there by somebody else.
             .try_filter_map(move |found| {
                 let name = found.location.as_ref();
@@ -318,6 +328,12 @@ impl Store for BucketStore {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use urtext_types::{ErrorKind, Explain};
+
     use super::*;
 
     #[test]
@@ -331,5 +347,49 @@ mod tests {
         assert_eq!(key("backup"), Some((text("C"), text("D"), Some(text("E")))));
         assert_eq!(key("half"), None);
         assert_eq!(key("other"), None);
+    }
+
+    /// A server that gives every request the same answer.
+    async fn answered_with(status: &'static str) -> StoreError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let server = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                // The request is small: it comes in one piece.
+                let _ = client.read(&mut [0; 4096]).await;
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = client.write_all(answer.as_bytes()).await;
+            }
+        });
+        let driver = AmazonS3Builder::new()
+            .with_bucket_name("b")
+            .with_endpoint(endpoint)
+            .with_allow_http(true)
+            .with_access_key_id("key")
+            .with_secret_access_key("hunter2")
+            .with_retry(RetryConfig { max_retries: 0, ..retries() })
+            .build()
+            .expect("a driver");
+        let store = BucketStore {
+            driver: Arc::new(driver),
+            prefix: ObjectPath::from(""),
+            place: "s3://b".to_owned(),
+            storage_class: None,
+            conditional_put: true,
+        };
+        let put = store.put_new(&"x".parse().expect("a name"), Bytes::from_static(b"x")).await.expect_err("refused");
+        let listed = store.list(&ObjectPrefix::all()).try_next().await.expect_err("refused");
+        server.abort();
+        assert!(!format!("{put:?} {listed:?}").contains("hunter2"));
+        assert_eq!(put.kind(), listed.kind(), "{listed}");
+        put
+    }
+
+    #[tokio::test]
+    async fn whose_move_it_is_follows_from_the_answer() {
+        assert_eq!(answered_with("507 Insufficient Storage").await.kind(), ErrorKind::Exhausted);
+        assert_eq!(answered_with("503 Slow Down").await.kind(), ErrorKind::Unavailable);
+        assert_eq!(answered_with("404 Not Found").await.kind(), ErrorKind::Unavailable);
+        assert_eq!(answered_with("403 Forbidden").await.kind(), ErrorKind::Denied);
     }
 }

@@ -4,7 +4,8 @@ use serde_json::Value;
 use urtext_tests::{
     data::{load, load_strings},
     eventually::{SOON, eventually},
-    fleet::{Fleet, ORDERS},
+    fleet::{Fleet, ORDERS, program},
+    process::Daemon,
     servers::{Server, Version},
 };
 
@@ -40,6 +41,9 @@ fn a_stale_replica_with_a_fresh_file_is_an_alarm_until_it_follows_again() {
     fleet.add("nyc-1", replica);
     load(fleet.server("fra-1"), 61, 50);
     fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
+    let mut follow = std::process::Command::new(program("urtext"));
+    follow.args(["events", ORDERS, "--follow", "--dir"]).arg(fleet.coordinator.dir());
+    let mut following = Daemon::start("urtext events", &mut follow, &fleet.work().join("events"));
     fleet.server("nyc-1").call(&["REPLICAOF", "127.0.0.1", "1"]);
     fleet.wait_for_node("nyc-1", "its link down", |seen| seen["link_up"] == false);
     fleet.snapshot_with("nyc-1", &["--allow-stale"]);
@@ -47,6 +51,9 @@ fn a_stale_replica_with_a_fresh_file_is_an_alarm_until_it_follows_again() {
     says(&alarm, &["nyc-1", "cut off", "its backup of"]);
     let printed = fleet.coordinator.urtext(&["status", ORDERS]).expect(0).stdout;
     assert!(printed.contains("ALARM The replica nyc-1"), "{printed}");
+
+    following.wait_for_line("replica-stale");
+    drop(following);
 
     // A restart raises nothing again; what went is told as well.
     fleet.coordinator.stop();

@@ -60,6 +60,10 @@ fn a_file_of_every_server_is_inspected_and_verified_without_a_coordinator() {
         assert_eq!(databases.keys().collect::<Vec<_>>(), ["0", "15", "3"]);
         assert_eq!(inspected["prefixes"][0]["prefix"], "key:");
         assert_eq!(inspected["largest"].as_array().map(Vec::len), Some(10));
+        let less = ["inspect", text(&file), "--top", "3", "--separator", "e", "--json"];
+        let less = urtext(&less).expect(0).json();
+        assert_eq!(less["prefixes"][0]["prefix"], "ke");
+        assert_eq!(less["largest"].as_array().map(Vec::len), Some(3));
         let verified = urtext(&["verify", "--file", text(&file), "--json"]).expect(0).json();
         assert_eq!(verified["content_digest"], inspected["content_digest"]);
         assert_eq!(verified["checksum"], "good");
@@ -167,6 +171,9 @@ fn the_differences_between_two_files_are_those_that_were_made() {
     let sum = |side: &str| diff[side]["keys"].as_u64().expect("a number");
     assert_eq!(sum("first"), sum("second"));
     assert_eq!(diff["same"], sum("first") - 4);
+
+    let shorter = urtext(&["diff", a, b, "--separator", "s", "--json"]).expect(9).json();
+    assert_eq!(shorter["prefixes"][0]["prefix"], "us");
 
     // The other way round, what was added was removed.
     let back = urtext(&["diff", b, a, "--json", "--keys", "--limit", "1"]).expect(9).json();

@@ -103,6 +103,8 @@ fn a_point_in_the_past_and_a_target_choose_among_backups() {
     let mut fleet = Fleet::new();
     let (master, replica) = (Server::start(Version::Redis82), Server::start(Version::Redis82));
     replica.replicate(&master);
+    // A ping would be more than what the replica holds.
+    master.call(&["CONFIG", "SET", "repl-ping-replica-period", "3600"]);
     fleet.add("fra-1", master);
     fleet.add("nyc-1", replica);
     fleet.add("old-1", Server::start(Version::Redis62));
@@ -131,6 +133,12 @@ fn a_point_in_the_past_and_a_target_choose_among_backups() {
     assert_eq!(chosen(&["--for-target", "redis-6.2"], 3), Value::Null);
     assert_eq!(chosen(&["--for-target", "old-1"], 3), Value::Null);
     fleet.coordinator.urtext(&["canonical", ORDERS, "--for-target", "new"]).expect(2).says(&["valkey-8.1", "fra-1"]);
+
+    // Of two that hold the same, the one that was received last, unless a site is nearer.
+    let third = fleet.snapshot("fra-1");
+    assert_eq!(chosen(&[], 0), third);
+    assert_eq!(chosen(&["--prefer-site", "nyc"], 0), second);
+    assert_eq!(chosen(&["--shard", "0"], 0), third);
 
     let plan = ["restore", ORDERS, "--to-dir", "unused", "--dry-run", "--as-of", &between];
     let plan = fleet.json(&plan)["plan"].clone();

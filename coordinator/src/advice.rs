@@ -41,7 +41,7 @@ impl Judgement {
     /// A backup that is there, cannot be read now, and would be better.
     fn unreadable(&self, judged: &Judged) -> Option<MayHoldMore> {
         let entry = self.entry_of(judged.candidate)?;
-        let reason = entry.unreadable.as_ref()?;
+        let reason = entry.unreadable()?;
         let is_more = judged.excess_bytes.is_none_or(|more| more > 0) && !judged.set_aside && !judged.beyond;
         let more = judged.excess_bytes.map_or(String::new(), |more| format!(" and holds {more} bytes more"));
         is_more.then(|| MayHoldMore {

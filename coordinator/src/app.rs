@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use urtext_identity::CertificateAuthority;
 use urtext_planner::{Mark, RunSeen};
-use urtext_repository::{BackupKey, Repository};
+use urtext_repository::BackupKey;
+use urtext_types::RepositoryName;
 
 use crate::{
     Fault,
@@ -21,6 +22,7 @@ use crate::{
     histories::Histories,
     objects::{OBJECTS_AT_ONCE, PutGate},
     records::RecordClock,
+    repositories::Repositories,
     restoring::Plans,
     settings::Settings,
     shard::ShardKey,
@@ -37,7 +39,7 @@ pub struct App {
     pub clock: Clock,
     pub authority: CertificateAuthority,
     pub verifier: AuthorityVerifier,
-    pub repository: Repository,
+    pub repositories: Repositories,
     pub catalog: Catalog,
     pub fleet: Fleet,
     pub histories: Histories,
@@ -47,11 +49,13 @@ pub struct App {
     pub puts: PutGate,
     /// Places in memory for objects that are read.
     pub gets: Arc<Semaphore>,
-    /// Backups that cannot be read now, each with the reason.
-    pub unreadable: Mutex<BTreeMap<BackupKey, String>>,
+    /// Copies of backups that cannot be read now, each with the reason.
+    pub unreadable: Mutex<BTreeMap<(BackupKey, RepositoryName), String>>,
     /// Records that could not be read when they were last tried, each with the reason.
     pub unreadable_records: Mutex<Vec<String>>,
     pub record_clock: RecordClock,
+    /// A record is not in every repository yet.
+    pub records_to_spread: AtomicBool,
     /// Held while the index is made again.
     pub rebuilding: tokio::sync::Mutex<()>,
     /// What was measured since it was last made durable.
@@ -77,15 +81,17 @@ pub struct Parts {
     pub settings: Settings,
     pub clock: Clock,
     pub authority: CertificateAuthority,
-    pub repository: Repository,
+    pub repositories: Repositories,
     pub catalog: Catalog,
 }
 
 impl App {
     /// Takes up where the last coordinator left off: from the catalog, then from the repository.
     pub async fn start(parts: Parts) -> Result<Self, Fault> {
-        let Parts { directory, settings, clock, authority, repository, catalog } = parts;
+        let Parts { directory, settings, clock, authority, repositories, catalog } = parts;
         let failed = |attempt: &str| Fault::while_doing::<crate::catalog::CatalogError>(attempt.to_owned());
+        let named: Vec<RepositoryName> = repositories.iter().map(|place| place.name().clone()).collect();
+        catalog.keep_repositories(&named).await.map_err(failed("start"))?;
         let known = catalog.lineages().await.map_err(failed("start"))?;
         let fleet = Fleet::default();
         for enrolment in catalog.current_enrolments().await.map_err(failed("start"))? {
@@ -101,7 +107,7 @@ impl App {
             verifier: AuthorityVerifier::new(authority.certificate_pem()),
             clock,
             authority,
-            repository,
+            repositories,
             catalog,
             fleet,
             histories: Histories::recall(&known),
@@ -113,6 +119,7 @@ impl App {
             unreadable: Mutex::default(),
             unreadable_records: Mutex::default(),
             record_clock: RecordClock::default(),
+            records_to_spread: AtomicBool::new(true),
             rebuilding: tokio::sync::Mutex::default(),
             unsaved: Mutex::default(),
             background: TaskTracker::new(),

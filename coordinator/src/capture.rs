@@ -91,7 +91,7 @@ impl App {
             heads: known.heads(),
             ended: known.ended(),
             timeline: known.timeline,
-            repositories: Vec::new(),
+            repositories: self.repositories.seen(),
             lineage: known.lineage,
             contradictions: known.contradictions,
             accepted: known.decisions,
@@ -182,6 +182,7 @@ impl App {
         method: Option<CaptureMethod>,
         allow_stale: bool,
     ) -> Result<Task, Fault> {
+        let repository = self.repositories.for_site(&agent.site)?.open().await?;
         let now = self.clock.now();
         let backup = BackupId::new(now, entropy());
         let work = TaskWork::Capture { backup };
@@ -194,7 +195,7 @@ impl App {
             method: capture_method(method).into(),
             allow_stale,
             max_link_down_seconds: self.settings.policy(&agent.deployment).max_link_down.as_secs(),
-            recipients: self.repository.header().recipients.iter().map(ToString::to_string).collect(),
+            recipients: repository.header().recipients.iter().map(ToString::to_string).collect(),
         };
         self.give(agent, work, pb::task::Work::Capture(message)).await
     }

@@ -96,7 +96,7 @@ pub async fn init(
 }
 
 /// A bucket must answer before anything is made here: its credentials are what is most often wrong.
-async fn check_bucket(place: &StoreAddress) -> Result<(), Fault> {
+pub async fn check_bucket(place: &StoreAddress) -> Result<(), Fault> {
     if place.directory().is_none() {
         let store = place.open().map_err(Fault::while_doing("reach the repository"))?;
         let first = store.list(&ObjectPrefix::all()).next().await;
@@ -164,7 +164,7 @@ mod tests {
         let made = init(&root, listen, None, now).await.expect("made");
         assert_eq!(made.advertise, "127.0.0.1:7400");
         let settings = Settings::load(&root.join("urtext.toml")).expect("settings that load");
-        assert_eq!(settings.repository, StoreAddress::Directory(root.join("repository")));
+        assert_eq!(settings.repositories[0].address, StoreAddress::Directory(root.join("repository")));
         assert!(root.join("repository/urtext.json").is_file());
         let again = init(&root, listen, None, now).await.expect_err("refused");
         assert_eq!(again.kind(), ErrorKind::Conflict);

@@ -1,7 +1,8 @@
 //! The coordinator: sessions, tasks, catalog, gRPC services and the command line `urtext`.
 //!
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
-//! [`fleet`], [`histories`], [`learn`], [`reconcile`], [`records`], [`rebuild`]); what it does
+//! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
+//! [`rebuild`]); what it does
 //! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
 //! [`following`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
@@ -10,6 +11,7 @@
 //! does not hold the key that opens backups: that is the operator's. The command line does, on the operator's
 //! machine: it opens backups, tells what is in them ([`inspect`]) and what differs between two ([`compare`]).
 
+pub mod adding;
 pub mod advice;
 pub mod alarms;
 pub mod app;
@@ -31,6 +33,7 @@ pub mod objects;
 pub mod rebuild;
 pub mod reconcile;
 pub mod records;
+pub mod repositories;
 pub mod restoring;
 mod rpc;
 pub mod serve;

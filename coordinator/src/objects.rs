@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{info, warn};
 use urtext_identity::AgentIdentity;
 use urtext_repository::{
-    BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Sha256Digest, SignedManifest, StoreError,
+    BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Repository, Sha256Digest, SignedManifest,
+    StoreError,
 };
 use urtext_types::{ByteCount, Chain, ErrorKind};
 
@@ -20,6 +21,7 @@ use crate::{
     Fault,
     app::App,
     catalog::BackupEntry,
+    repositories::Place,
     shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
 };
@@ -118,14 +120,15 @@ impl App {
             if is_committed {
                 return self.put_again(agent, &name, &bytes).await;
             }
-            return self.repository.store().put_new(&name, bytes).await.map_err(Fault::while_doing("store an object"));
+            let repository = self.repository_for(agent).await?;
+            return repository.store().put_new(&name, bytes).await.map_err(Fault::while_doing("store an object"));
         };
         self.commit(agent, &key, bytes).await
     }
 
     /// What a committed backup consists of is decided: the same bytes are there already, or it is refused.
     async fn put_again(&self, agent: &AgentIdentity, name: &ObjectName, bytes: &Bytes) -> Result<PutOutcome, Fault> {
-        match self.repository.store().get(name).await {
+        match self.repository_for(agent).await?.store().get(name).await {
             Ok(there) if there == *bytes => Ok(PutOutcome::AlreadyIdentical),
             Ok(_) | Err(StoreError::NotFound { .. }) => {
                 let message = format!("agent {agent} may not write {name}: its backup is committed");
@@ -150,15 +153,17 @@ impl App {
             );
             return Err(Fault::new(ErrorKind::Denied, message));
         }
-        self.check_objects(key, &manifest).await?;
+        let place = self.repositories.for_site(&agent.site)?;
+        let repository = place.open().await?;
+        check_objects(&repository, key, &manifest).await?;
         let known = self.catalog.backup_at(key).await.map_err(Fault::while_doing(refused()))?;
         let outcome =
-            self.repository.store().put_new(&key.manifest(), bytes).await.map_err(Fault::while_doing(refused()))?;
+            repository.store().put_new(&key.manifest(), bytes).await.map_err(Fault::while_doing(refused()))?;
         // From here on the backup is committed, whatever becomes of the rest.
         let clock = self.fleet.node(&NodeKey::of(agent)).and_then(|node| node.session?.clock);
         let entry = match known {
             Some(entry) => entry,
-            None => self.index(&manifest, self.clock.now(), clock).await?,
+            None => self.index(&manifest, place.name(), self.clock.now(), clock).await?,
         };
         if let Some(task) = self.tasks.capture(agent, key) {
             self.end_task(&task, Outcome::Committed(Box::new(entry))).await;
@@ -168,22 +173,9 @@ impl App {
         Ok(outcome)
     }
 
-    /// Every object that the manifest names must be there in its size before the backup is listed.
-    async fn check_objects(&self, key: &BackupKey, manifest: &Manifest) -> Result<(), Fault> {
-        use futures::TryStreamExt;
-        let mut listed = self.repository.store().list(&key.prefix());
-        let mut sizes = std::collections::BTreeMap::new();
-        while let Some(object) = listed.try_next().await.map_err(Fault::while_doing("list a backup's objects"))? {
-            sizes.insert(object.name.as_str().to_owned(), object.size);
-        }
-        for object in manifest.parts.iter().chain(&manifest.settings.object) {
-            let name = format!("{key}/{}", object.name);
-            if sizes.get(&name) != Some(&object.stored_bytes) {
-                let message = format!("commit backup {}: {name} is not there in its full size", key.id);
-                return Err(Fault::new(ErrorKind::Integrity, message));
-            }
-        }
-        Ok(())
+    /// Where that agent puts its backups.
+    async fn repository_for(&self, agent: &AgentIdentity) -> Result<Repository, Fault> {
+        self.repositories.for_site(&agent.site)?.open().await
     }
 
     /// Records how a task ended, and tells who waits for it.
@@ -215,8 +207,57 @@ impl App {
         self.get(&name).await
     }
 
-    /// The object, for somebody who may read everything.
+    /// The object, for somebody who may read everything: from whichever repository gives it.
     pub async fn get(&self, name: &ObjectName) -> Result<Bytes, Fault> {
-        self.repository.store().get(name).await.map_err(Fault::while_doing("read an object"))
+        let key = match Location::parse(name) {
+            Some(Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key)) => Some(key),
+            _ => None,
+        };
+        let mut first_fault = None;
+        for place in self.places_with(key.as_ref()).await? {
+            let read = async {
+                let repository = place.open_unless_resting().await?;
+                repository.store().get(name).await.map_err(Fault::while_doing("read an object"))
+            };
+            match read.await {
+                Ok(bytes) => return Ok(bytes),
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
+        Err(first_fault.unwrap_or_else(|| Fault::new(ErrorKind::NotFound, format!("no repository has {name}"))))
     }
+
+    /// The repositories that have a copy of that backup, in the order in which it is best read: good ones that
+    /// answer first. All of them for what belongs to no backup, or to one that nobody knows.
+    pub async fn places_with(&self, key: Option<&BackupKey>) -> Result<Vec<&Place>, Fault> {
+        let entry = match key {
+            Some(key) => self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?,
+            None => None,
+        };
+        let copies = entry.map(|entry| entry.copies).filter(|copies| !copies.is_empty());
+        let mut places: Vec<&Place> = self.repositories.iter().collect();
+        if let Some(copies) = copies {
+            places.retain(|place| copies.contains_key(place.name()));
+            places.sort_by_key(|place| (copies[place.name()].trouble().is_some(), place.down().is_some()));
+        }
+        Ok(places)
+    }
+}
+
+/// Every object that the manifest names must be there in its size before the backup is listed.
+async fn check_objects(repository: &Repository, key: &BackupKey, manifest: &Manifest) -> Result<(), Fault> {
+    use futures::TryStreamExt;
+    let mut listed = repository.store().list(&key.prefix());
+    let mut sizes = std::collections::BTreeMap::new();
+    while let Some(object) = listed.try_next().await.map_err(Fault::while_doing("list a backup's objects"))? {
+        sizes.insert(object.name.as_str().to_owned(), object.size);
+    }
+    for object in manifest.parts.iter().chain(&manifest.settings.object) {
+        let name = format!("{key}/{}", object.name);
+        if sizes.get(&name) != Some(&object.stored_bytes) {
+            let message = format!("commit backup {}: {name} is not there in its full size", key.id);
+            return Err(Fault::new(ErrorKind::Integrity, message));
+        }
+    }
+    Ok(())
 }

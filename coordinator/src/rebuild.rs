@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 use urtext_repository::{BackupKey, Manifest};
-use urtext_types::Timestamp;
+use urtext_types::{Chain, RepositoryName, Timestamp};
 
 use crate::{
     Fault,
     app::App,
-    catalog::{BackupEntry, Index, KnownEdge},
+    catalog::{BackupEntry, Copies, CopyState, Index, KnownEdge},
     reconcile::{Look, entry, estimated_clock, learn_from},
     records::{Recalled, Recollection},
     shard::ShardKey,
@@ -97,35 +97,75 @@ impl App {
         index: &mut Index,
         rebuilt: &mut Rebuilt,
     ) -> Result<Vec<Told>, Fault> {
-        let found = self.repository.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
-        let mut told = Vec::new();
-        for key in found {
-            let known = before.get(&key);
-            let trouble = match self.look(&key).await {
-                Look::Good(manifest) => {
-                    let mut manifest = *manifest;
-                    // Only the coordinator that was there knows when it arrived; its id is from then, nearly.
-                    let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
-                    index.backups.push(entry(&manifest, received_at));
-                    // Of a large backup they are thousands, and say nothing about histories.
-                    manifest.parts = Vec::new();
-                    let shard = ShardKey::new(manifest.deployment.clone(), manifest.shard.clone());
-                    told.push(Told { shard, manifest, received_at });
+        let mut entries: BTreeMap<BackupKey, BackupEntry> = BTreeMap::new();
+        let mut told: BTreeMap<BackupKey, Told> = BTreeMap::new();
+        for place in self.repositories.iter() {
+            let answer = async {
+                let repository = place.check_answers().await?;
+                let found = repository.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+                Ok::<_, Fault>((repository, found))
+            };
+            let (repository, found) = match answer.await {
+                Ok(answer) => answer,
+                // What was known of it is all that there is; with one repository there would be nothing.
+                Err(fault) if self.repositories.iter().count() > 1 => {
+                    rebuilt.unreadable.push(format!("repository {}: {}", place.name(), Chain(&fault)));
+                    remember(place.name(), before, &mut entries);
                     continue;
                 }
-                Look::Gone => continue,
-                Look::Damaged(reason) => (Some(reason), None),
-                Look::Unreadable(reason) => {
-                    self.check_repository_answers().await.map_err(Fault::while_doing("read the manifests"))?;
-                    (None, Some(reason))
-                }
+                Err(fault) => return Err(fault),
             };
-            let reason = trouble.0.as_ref().or(trouble.1.as_ref()).cloned().unwrap_or_default();
-            rebuilt.unreadable.push(format!("backup {}: {reason}", key.id));
-            if let Some(known) = known {
-                index.backups.push(BackupEntry { damaged: trouble.0, unreadable: trouble.1, ..known.clone() });
+            for key in found {
+                let known = before.get(&key);
+                let state = known.and_then(|entry| entry.copies.get(place.name())).cloned().unwrap_or_default();
+                let (damaged, unreadable) = match self.look(&repository, &key).await {
+                    Look::Good(manifest) => {
+                        let mut manifest = *manifest;
+                        // Only the coordinator that was there knows when it arrived; its id is from then, nearly.
+                        let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
+                        let copies = entries.remove(&key).map(|entry| entry.copies).unwrap_or_default();
+                        entries.insert(key.clone(), BackupEntry { copies, ..entry(&manifest, received_at) });
+                        // Of a large backup they are thousands, and say nothing about histories.
+                        manifest.parts = Vec::new();
+                        let shard = ShardKey::new(manifest.deployment.clone(), manifest.shard.clone());
+                        told.entry(key.clone()).or_insert(Told { shard, manifest, received_at });
+                        (None, None)
+                    }
+                    Look::Gone => continue,
+                    Look::Damaged(reason) => (Some(reason), None),
+                    Look::Unreadable(reason) => {
+                        place.check_answers().await?;
+                        (None, Some(reason))
+                    }
+                };
+                if let Some(reason) = damaged.as_ref().or(unreadable.as_ref()) {
+                    rebuilt.unreadable.push(format!("backup {} in {}: {reason}", key.id, place.name()));
+                    if let Some(known) = known {
+                        let blank = || BackupEntry { copies: Copies::default(), ..known.clone() };
+                        entries.entry(key.clone()).or_insert_with(blank);
+                    }
+                }
+                if let Some(entry) = entries.get_mut(&key) {
+                    entry.copies.insert(place.name().clone(), CopyState { damaged, unreadable, ..state });
+                }
             }
         }
+        index.backups = entries.into_values().collect();
+        let told: Vec<Told> = told.into_values().collect();
         Ok(told)
+    }
+}
+
+/// What is known of a repository that cannot be asked now.
+fn remember(
+    repository: &RepositoryName,
+    before: &BTreeMap<BackupKey, BackupEntry>,
+    entries: &mut BTreeMap<BackupKey, BackupEntry>,
+) {
+    for (key, known) in before {
+        if let Some(state) = known.copies.get(repository) {
+            let blank = || BackupEntry { copies: Copies::default(), ..known.clone() };
+            entries.entry(key.clone()).or_insert_with(blank).copies.insert(repository.clone(), state.clone());
+        }
     }
 }

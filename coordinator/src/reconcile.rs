@@ -1,15 +1,25 @@
 //! The catalog follows the repository: what is committed there is listed here, what is gone there goes
 //! here, and what cannot be believed is shown as such without hiding the others.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tracing::{info, warn};
 use urtext_identity::AgentIdentity;
 use urtext_planner::{ClockSkew, Learned};
-use urtext_repository::{BackupKey, Location, Manifest, SignedManifest, StoreError, StoreOperation};
-use urtext_types::{Chain, DeploymentName, ErrorKind, Explain, NodeObservation, Timestamp};
+use urtext_repository::{BackupKey, Manifest, Repository, SignedManifest, StoreError};
+use urtext_types::{Chain, DeploymentName, ErrorKind, Explain, NodeObservation, RepositoryName, Timestamp};
 
-use crate::{Fault, app::App, catalog::BackupEntry, shard::ShardKey};
+use crate::{
+    Fault,
+    app::App,
+    catalog::{BackupEntry, Copies, CopyState},
+    repositories::Place,
+    shard::ShardKey,
+};
 
 /// How often everything is compared without anybody asking.
 const EVERY: Duration = Duration::from_secs(60);
@@ -41,59 +51,106 @@ pub enum Look {
 }
 
 impl App {
-    /// Compares catalog and repository, of one deployment or of all.
+    /// Compares the catalog with every repository, of one deployment or of all.
+    ///
+    /// A repository that does not answer is remembered as down, with what was known of it.
     ///
     /// # Errors
-    /// The repository or the catalog does not answer. What was compared until then stands.
+    /// No repository answers, or the catalog does not. What was compared until then stands.
     pub async fn reconcile(&self, deployment: Option<&DeploymentName>) -> Result<(), Fault> {
-        let attempt = || "compare the catalog with the repository".to_owned();
         // In this order: what is indexed was committed before, so that a backup which is committed meanwhile
         // is not taken for one that has disappeared.
         let indexed = self.catalog.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
-        let found = self.repository.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
+        let answers = futures::future::join_all(self.repositories.iter().map(|place| async move {
+            // Before anything that takes long: whether there is anybody.
+            let repository = place.open_unless_resting().await?;
+            place.check_answers().await?;
+            let found = repository.backups(deployment).await.map_err(Fault::while_doing(attempt()));
+            if let Err(fault) = &found {
+                place.failed(fault);
+            }
+            Ok((repository, found?))
+        }));
         let mut indexed: BTreeMap<BackupKey, BackupEntry> =
             indexed.into_iter().map(|entry| (entry.key(), entry)).collect();
-        let verify_all = found.len() <= VERIFIED_EACH_TIME;
-        let mut to_read = Vec::new();
-        for key in found {
-            let entry = indexed.remove(&key);
-            if verify_all || entry.as_ref().is_none_or(|entry| entry.trouble().is_some()) {
-                to_read.push((key, entry));
+        let (mut answered, mut first_fault) = (false, None);
+        for (place, answer) in self.repositories.iter().zip(answers.await) {
+            let compared = match answer {
+                Ok((repository, found)) => self.compare(place, &repository, found, &mut indexed, deployment).await,
+                Err(fault) => Err(Stopped::Silent(fault)),
+            };
+            match compared {
+                Ok(()) => {
+                    place.listed(self.clock.now());
+                    answered = true;
+                }
+                Err(Stopped::Silent(fault)) => first_fault = first_fault.or(Some(fault)),
+                Err(Stopped::Catalog(fault)) => return Err(fault),
             }
         }
+        match first_fault {
+            Some(fault) if !answered => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares the catalog with what was found in one repository. `indexed` is brought into line, too.
+    async fn compare(
+        &self,
+        place: &Place,
+        repository: &Repository,
+        found: Vec<BackupKey>,
+        indexed: &mut BTreeMap<BackupKey, BackupEntry>,
+        deployment: Option<&DeploymentName>,
+    ) -> Result<(), Stopped> {
+        let name = place.name();
+        let in_catalog = |error| Stopped::Catalog(Fault::while_doing(attempt())(error));
+        let verify_all = found.len() <= VERIFIED_EACH_TIME;
+        let listed: BTreeSet<&BackupKey> = found.iter().collect();
+        let gone: Vec<BackupKey> = indexed
+            .iter()
+            .filter(|(key, entry)| entry.copies.contains_key(name) && !listed.contains(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let is_to_be_read = |key: &&BackupKey| {
+            let copy = indexed.get(*key).and_then(|entry| entry.copies.get(name));
+            verify_all || copy.is_none_or(|copy| copy.trouble().is_some())
+        };
+        let to_read: Vec<&BackupKey> = found.iter().filter(is_to_be_read).collect();
         let mut unreadable = BTreeMap::new();
         for some in to_read.chunks(READS_IN_FLIGHT) {
-            let looks = futures::future::join_all(some.iter().map(|(key, _)| self.look(key))).await;
-            for ((key, entry), look) in some.iter().zip(looks) {
+            let looks = futures::future::join_all(some.iter().map(|key| self.look(repository, key))).await;
+            for (&key, look) in some.iter().zip(looks) {
                 if matches!(look, Look::Unreadable(_)) {
-                    self.check_repository_answers().await.map_err(Fault::while_doing(attempt()))?;
+                    // That one object cannot be read is said of that one; that none can be, of the repository.
+                    place.check_answers().await.map_err(Stopped::Silent)?;
                 }
-                if let Some(reason) = self.take_in(key, entry.clone(), look).await? {
-                    unreadable.insert(key.clone(), reason);
+                if let Some(reason) = self.take_in(place, key, indexed, look).await.map_err(Stopped::Catalog)? {
+                    unreadable.insert((key.clone(), name.clone()), reason);
                 }
             }
         }
-        for key in indexed.into_keys() {
-            warn!(backup = %key, "a backup has disappeared from the repository");
-            self.catalog.remove_backup(&key).await.map_err(Fault::while_doing(attempt()))?;
+        for key in gone {
+            warn!(backup = %key, repository = %name, "a backup has disappeared from the repository");
+            self.catalog.remove_copy(&key, name).await.map_err(in_catalog)?;
         }
         let mut known = self.unreadable.lock().expect("nothing panics while it holds the unreadable");
-        for (key, reason) in &unreadable {
-            if known.get(key) != Some(reason) {
-                warn!(backup = %key, %reason, "a backup cannot be read");
+        for ((key, _), reason) in &unreadable {
+            if known.get(&(key.clone(), name.clone())) != Some(reason) {
+                warn!(backup = %key, repository = %name, %reason, "a backup cannot be read");
             }
         }
-        known.retain(|key, _| deployment.is_some_and(|deployment| key.deployment != *deployment));
+        known.retain(|(key, place), _| place != name || deployment.is_some_and(|wanted| key.deployment != *wanted));
         known.extend(unreadable);
         Ok(())
     }
 
     /// Reads and verifies one manifest.
-    pub async fn look(&self, key: &BackupKey) -> Look {
+    pub async fn look(&self, repository: &Repository, key: &BackupKey) -> Look {
         let name = key.manifest();
         let mut tries = 1;
         let bytes = loop {
-            let read = tokio::time::timeout(READ_LIMIT, self.repository.store().get(&name)).await;
+            let read = tokio::time::timeout(READ_LIMIT, repository.store().get(&name)).await;
             match read {
                 Ok(Ok(bytes)) => break bytes,
                 Ok(Err(StoreError::NotFound { .. })) => return Look::Gone,
@@ -111,66 +168,47 @@ impl App {
         }
     }
 
-    /// That one object cannot be read is said of that one; that none can be, of the repository.
-    pub async fn check_repository_answers(&self) -> Result<(), StoreError> {
-        let name = Location::Repository.name();
-        let place = || self.settings.repository.to_string();
-        match tokio::time::timeout(READ_LIMIT, self.repository.store().get(&name)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(StoreError::Unavailable {
-                operation: StoreOperation::Get,
-                object: name.to_string(),
-                place: place(),
-                source: None,
-            }),
-        }
-    }
-
-    /// Brings the entry of one backup into line with what was found. Returns why it cannot be read, if so.
-    async fn take_in(&self, key: &BackupKey, entry: Option<BackupEntry>, look: Look) -> Result<Option<String>, Fault> {
+    /// Brings the entry of one copy into line with what was found. Returns why it cannot be read, if so.
+    async fn take_in(
+        &self,
+        place: &Place,
+        key: &BackupKey,
+        indexed: &mut BTreeMap<BackupKey, BackupEntry>,
+        look: Look,
+    ) -> Result<Option<String>, Fault> {
         let (damaged, unreadable) = match look {
-            Look::Good(manifest) => {
-                match entry {
-                    // Committed and indexed meanwhile, with what its session knows.
-                    None if self.is_indexed(key).await? => {}
-                    None => {
-                        info!(backup = %key, "found a backup in the repository");
-                        self.index(&manifest, key.id.timestamp(), None).await?;
-                    }
-                    Some(entry) if entry.trouble().is_some() => self.mark(entry, None, None).await?,
-                    Some(_) => {}
-                }
-                return Ok(None);
-            }
             // Removed between the listing and the reading.
             Look::Gone => return Ok(None),
+            Look::Good(manifest) => {
+                if !indexed.contains_key(key) {
+                    // Committed and indexed meanwhile, with what its session knows.
+                    let known = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
+                    let entry = match known {
+                        Some(entry) => entry,
+                        None => {
+                            info!(backup = %key, repository = %place.name(), "found a backup in the repository");
+                            self.index(&manifest, place.name(), key.id.timestamp(), None).await?
+                        }
+                    };
+                    indexed.insert(key.clone(), entry);
+                }
+                (None, None)
+            }
             Look::Damaged(reason) => (Some(reason), None),
             Look::Unreadable(reason) => (None, Some(reason)),
         };
         let reason = damaged.clone().or(unreadable.clone());
-        if let Some(entry) = entry {
-            self.mark(entry, damaged, unreadable).await?;
+        // A manifest that was never read says nothing to be listed.
+        if let Some(entry) = indexed.get_mut(key) {
+            let known = entry.copies.get(place.name());
+            let now = CopyState { damaged, unreadable, ..known.cloned().unwrap_or_default() };
+            if known != Some(&now) {
+                let kept = self.catalog.put_copy(key, place.name(), &now).await;
+                kept.map_err(Fault::while_doing("keep what is known of a copy"))?;
+                entry.copies.insert(place.name().clone(), now);
+            }
         }
         Ok(reason)
-    }
-
-    async fn is_indexed(&self, key: &BackupKey) -> Result<bool, Fault> {
-        let indexed = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
-        Ok(indexed.is_some())
-    }
-
-    async fn mark(
-        &self,
-        mut entry: BackupEntry,
-        damaged: Option<String>,
-        unreadable: Option<String>,
-    ) -> Result<(), Fault> {
-        if entry.damaged == damaged && entry.unreadable == unreadable {
-            return Ok(());
-        }
-        (entry.damaged, entry.unreadable) = (damaged, unreadable);
-        self.catalog.put_backup(&entry).await.map_err(Fault::while_doing("mark what is wrong with a backup"))
     }
 
     /// Adds a committed backup to the catalog, and what its manifest says of the histories.
@@ -179,10 +217,12 @@ impl App {
     pub async fn index(
         &self,
         manifest: &Manifest,
+        repository: &RepositoryName,
         received_at: Timestamp,
         clock: Option<ClockSkew>,
     ) -> Result<BackupEntry, Fault> {
-        let entry = entry(manifest, received_at);
+        let mut entry = entry(manifest, received_at);
+        entry.copies.insert(repository.clone(), CopyState::default());
         self.catalog.put_backup(&entry).await.map_err(Fault::while_doing("index a backup"))?;
         self.fleet.know(&AgentIdentity {
             deployment: manifest.deployment.clone(),
@@ -208,10 +248,23 @@ impl App {
             if !is_whole && let Err(error) = self.recall_records().await {
                 warn!(error = %Chain(&error), "could not read the records again; trying again");
             }
+            self.spread_records().await;
         }
     }
 }
 
+/// Why a comparison ended early.
+enum Stopped {
+    /// The repository does not answer.
+    Silent(Fault),
+    Catalog(Fault),
+}
+
+fn attempt() -> String {
+    "compare the catalog with the repository".to_owned()
+}
+
+/// What the catalog keeps of a manifest, without the places where it is.
 pub fn entry(manifest: &Manifest, received_at: Timestamp) -> BackupEntry {
     BackupEntry {
         deployment: manifest.deployment.clone(),
@@ -231,10 +284,9 @@ pub fn entry(manifest: &Manifest, received_at: Timestamp) -> BackupEntry {
         rdb_version: manifest.rdb.version,
         run_id: uncounted_run(manifest),
         stale: manifest.stale.as_ref().map(|stale| stale.reason.clone()),
-        damaged: None,
-        unreadable: None,
         content_digest: manifest.rdb.content_digest,
         recipients: manifest.recipients.iter().map(ToString::to_string).collect(),
+        copies: Copies::default(),
     }
 }
 

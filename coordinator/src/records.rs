@@ -1,12 +1,15 @@
 //! Records: what the repository keeps for ever beside the backups. Forks and decisions are recalled from it
 //! whenever a coordinator starts, so that one that has only the repository learns the same.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use futures::TryStreamExt;
-use tracing::warn;
+use tracing::{info, warn};
 use urtext_planner::AcceptedLineage;
-use urtext_repository::{Location, ObjectPrefix, Record, RecordBody, RecordKind};
+use urtext_repository::{Location, ObjectName, ObjectPrefix, Record, RecordBody, RecordError, RecordKind};
 use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, Timestamp};
 
 use crate::{
@@ -14,6 +17,7 @@ use crate::{
     app::App,
     catalog::{Decision, KnownEdge, Vouch},
     clock::entropy,
+    repositories::Place,
     shard::ShardKey,
 };
 
@@ -87,8 +91,7 @@ impl App {
         let mut all = Recollection::default();
         for deployment in self.recorded_deployments().await? {
             for kind in [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch] {
-                let records =
-                    self.repository.records(&deployment, kind).await.map_err(Fault::while_doing(attempt()))?;
+                let records = self.records(&deployment, kind).await.map_err(Fault::while_doing(attempt()))?;
                 for record in records {
                     match record {
                         Ok(record) => all.recalled.extend(recalled(record)),
@@ -132,19 +135,95 @@ impl App {
         Ok(())
     }
 
-    /// Every deployment that has records.
-    pub async fn recorded_deployments(&self) -> Result<Vec<DeploymentName>, Fault> {
-        let prefix: ObjectPrefix = "records".parse().expect("a valid prefix");
-        let mut listed = self.repository.store().list(&prefix);
-        let mut deployments = std::collections::BTreeSet::new();
-        while let Some(object) =
-            listed.try_next().await.map_err(Fault::while_doing("list the records of the repository"))?
-        {
-            if let Some(Location::Record { deployment, .. }) = Location::parse(&object.name) {
-                deployments.insert(deployment);
+    /// A deployment's records of one kind from all repositories that answer, oldest first, each once: a record
+    /// that one of them gives back well is good, whatever another has.
+    ///
+    /// # Errors
+    /// No repository answers.
+    async fn records(
+        &self,
+        deployment: &DeploymentName,
+        kind: RecordKind,
+    ) -> Result<Vec<Result<Record, RecordError>>, Fault> {
+        let mut all: BTreeMap<ObjectName, Result<Record, RecordError>> = BTreeMap::new();
+        let (mut answered, mut first_fault) = (false, None);
+        for place in self.repositories.iter() {
+            let read = async {
+                let repository = place.open_unless_resting().await?;
+                let read = repository.records(deployment, kind).await;
+                read.map_err(Fault::while_doing("read the records of the repository"))
+            };
+            match read.await {
+                Ok(records) => {
+                    answered = true;
+                    for record in records {
+                        let name = match &record {
+                            Ok(record) => record.name(),
+                            Err(error) => error.object().clone(),
+                        };
+                        if record.is_ok() || !all.contains_key(&name) {
+                            all.insert(name, record);
+                        }
+                    }
+                }
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
         }
+        match first_fault {
+            Some(fault) if !answered => Err(fault),
+            _ => Ok(all.into_values().collect()),
+        }
+    }
+
+    /// Every deployment that has records in a repository that answers.
+    ///
+    /// # Errors
+    /// No repository answers.
+    pub async fn recorded_deployments(&self) -> Result<Vec<DeploymentName>, Fault> {
+        let (mut names, mut answered, mut first_fault) = (BTreeSet::new(), false, None);
+        for place in self.repositories.iter() {
+            match record_names(place).await {
+                Ok(found) => {
+                    answered = true;
+                    names.extend(found);
+                }
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
+        if let Some(fault) = first_fault.filter(|_| !answered) {
+            return Err(fault);
+        }
+        let deployments: BTreeSet<DeploymentName> = names.iter().filter_map(deployment_of).collect();
         Ok(deployments.into_iter().collect())
+    }
+
+    /// Brings every record into every repository, after one of them had been down, or was added.
+    pub async fn spread_records(&self) {
+        if self.repositories.iter().count() < 2 || !self.records_to_spread.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(fault) = self.spread_all_records().await {
+            self.records_to_spread.store(true, Ordering::Relaxed);
+            info!(error = %Chain(&fault), "not every record is in every repository yet; trying again");
+        }
+    }
+
+    async fn spread_all_records(&self) -> Result<(), Fault> {
+        let mut held = Vec::new();
+        for place in self.repositories.iter() {
+            held.push((place, record_names(place).await?));
+        }
+        for (from, names) in &held {
+            let source = from.open().await?;
+            for (to, there) in &held {
+                let target = to.open().await?;
+                for name in names.difference(there) {
+                    let bytes = source.store().get(name).await.map_err(Fault::while_doing("copy a record"))?;
+                    target.store().put_new(name, bytes).await.map_err(Fault::while_doing("copy a record"))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the records of statements about forks that have none yet.
@@ -161,7 +240,10 @@ impl App {
         Ok(())
     }
 
-    /// Keeps a record in the repository.
+    /// Keeps a record in every repository that answers; the others get it later.
+    ///
+    /// # Errors
+    /// No repository took it.
     pub async fn put_record(
         &self,
         shard: &ShardKey,
@@ -180,8 +262,25 @@ impl App {
             reason,
             body,
         };
-        self.repository.put_record(&record).await.map_err(Fault::while_doing("keep a record in the repository"))?;
-        Ok(id)
+        let (mut is_kept, mut first_fault) = (false, None);
+        for place in self.repositories.iter() {
+            let put = async {
+                let repository = place.open_unless_resting().await?;
+                let put = repository.put_record(&record).await;
+                put.map_err(Fault::while_doing("keep a record in the repository"))
+            };
+            match put.await {
+                Ok(_) => is_kept = true,
+                Err(fault) => {
+                    self.records_to_spread.store(true, Ordering::Relaxed);
+                    first_fault = first_fault.or(Some(fault));
+                }
+            }
+        }
+        match first_fault {
+            Some(fault) if !is_kept => Err(fault),
+            _ => Ok(id),
+        }
     }
 
     /// Records that an operator has looked at a backup and says that it is right.
@@ -220,7 +319,7 @@ impl App {
         let mut records = Vec::new();
         for deployment in &deployments {
             for kind in [RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::Audit] {
-                let read = self.repository.records(deployment, kind).await;
+                let read = self.records(deployment, kind).await;
                 for record in read.map_err(Fault::while_doing("read the audit"))? {
                     match record {
                         Ok(record) => records.push(record),
@@ -235,6 +334,24 @@ impl App {
         }
         records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
         Ok(records)
+    }
+}
+
+/// The names of all records of one repository.
+async fn record_names(place: &Place) -> Result<BTreeSet<ObjectName>, Fault> {
+    let prefix: ObjectPrefix = "records".parse().expect("a valid prefix");
+    let repository = place.open_unless_resting().await?;
+    let listed = repository.store().list(&prefix).map_ok(|object| object.name);
+    let names: BTreeSet<ObjectName> =
+        listed.try_collect().await.map_err(Fault::while_doing("list the records of the repository"))?;
+    Ok(names.into_iter().filter(|name| deployment_of(name).is_some()).collect())
+}
+
+/// Whose record it is; `None` for what is no record.
+fn deployment_of(name: &ObjectName) -> Option<DeploymentName> {
+    match Location::parse(name) {
+        Some(Location::Record { deployment, .. }) => Some(deployment),
+        _ => None,
     }
 }
 

@@ -189,10 +189,22 @@ impl App {
 
     /// The manifest, read and verified now.
     async fn open_backup(&self, entry: &BackupEntry) -> Result<BackupReader, Fault> {
-        self.repository
-            .read_backup(entry.key(), &self.verifier)
-            .await
-            .map_err(Fault::while_doing(format!("open backup {}", entry.id)))
+        let key = entry.key();
+        let attempt = || format!("open backup {}", entry.id);
+        let mut first_fault = None;
+        for place in self.places_with(Some(&key)).await? {
+            let opened = async {
+                let repository = place.open_unless_resting().await?;
+                let read = repository.read_backup(key.clone(), &self.verifier).await;
+                read.map_err(Fault::while_doing(attempt()))
+            };
+            match opened.await {
+                Ok(reader) => return Ok(reader),
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
+        let missing = || Fault::new(ErrorKind::NotFound, format!("{}: no repository has it", attempt()));
+        Err(first_fault.unwrap_or_else(missing))
     }
 
     /// Everything that speaks against restoring to this node, the hardest first.

@@ -9,7 +9,6 @@ use tracing::{info, warn};
 use urtext_identity::{
     COORDINATOR_LIFETIME, CertificateAuthority, Credentials, IdentityError, ServerTls, incoming, replace_public,
 };
-use urtext_repository::Repository;
 use urtext_types::{Chain, ErrorKind};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     catalog::Catalog,
     clock::Clock,
     directory::Directory,
+    repositories::Repositories,
     rpc,
     settings::{Settings, split_endpoint},
 };
@@ -58,10 +58,10 @@ pub async fn serve(
     let address = listener
         .local_addr()
         .map_err(|error| Fault::new(ErrorKind::Internal, format!("ask for the listening address: {error}")))?;
-    let store = settings.repository.open().map_err(Fault::while_doing("open the repository"))?;
-    let repository = Repository::open(store).await.map_err(Fault::while_doing("open the repository"))?;
+    let repositories = Repositories::new(&settings.repositories);
+    repositories.open().await?;
     let catalog = Catalog::open(&directory.catalog()).await.map_err(Fault::while_doing("open the catalog"))?;
-    let app = Arc::new(App::start(Parts { directory, settings, clock, authority, repository, catalog }).await?);
+    let app = Arc::new(App::start(Parts { directory, settings, clock, authority, repositories, catalog }).await?);
 
     app.background.spawn(Arc::clone(&app).keep_saving());
     app.background.spawn(Arc::clone(&app).keep_reconciling());

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 use urtext_repository::{InvalidAddress, StoreAddress};
-use urtext_types::{DeploymentName, ErrorKind, Explain};
+use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryName, SiteName};
 
 /// The annotated example, from which `init` makes the real one.
 pub const EXAMPLE: &str = include_str!("urtext.example.toml");
@@ -22,12 +22,25 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `host:port`, at least one.
     pub advertise: Vec<String>,
-    /// Where backups are kept.
-    pub repository: StoreAddress,
+    /// Where backups are kept: one at least, the one of the key `repository` first.
+    pub repositories: Vec<RepositorySettings>,
     pub observe_every: Duration,
     default_policy: DeploymentPolicy,
     policies: BTreeMap<DeploymentName, DeploymentPolicy>,
 }
+
+/// One place where backups are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositorySettings {
+    pub name: RepositoryName,
+    pub address: StoreAddress,
+    /// Whose agents put their backups there; `None`: those of every site that no other repository names. With an
+    /// empty list it receives copies only.
+    pub sites: Option<Vec<SiteName>>,
+}
+
+/// The name of the repository that the key `repository` gives.
+const MAIN: &str = "main";
 
 /// What holds for one deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +102,7 @@ impl Settings {
             listen,
             advertise,
             repository,
+            repositories,
             observe_every,
             on_fork,
             max_link_down,
@@ -105,8 +119,9 @@ impl Settings {
         for endpoint in &advertise {
             split_endpoint(endpoint).map_err(|problem| invalid("advertise".to_owned(), problem))?;
         }
-        let repository: StoreAddress =
-            repository.parse().map_err(|error: InvalidAddress| invalid("repository".to_owned(), with_hint(&error)))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let repositories =
+            all_repositories(repository, repositories, folder).map_err(|(key, why)| invalid(key, why))?;
         let observe_every = observe_every.map_or(Ok(Duration::from_secs(1)), |text| {
             duration(&text).map_err(|problem| invalid("observe_every".to_owned(), problem))
         })?;
@@ -132,14 +147,7 @@ impl Settings {
                 Ok((name, policy))
             })
             .collect::<Result<_, SettingsError>>()?;
-        Ok(Self {
-            listen,
-            advertise,
-            repository: repository.relative_to(path.parent().unwrap_or(Path::new("."))),
-            observe_every,
-            default_policy,
-            policies,
-        })
+        Ok(Self { listen, advertise, repositories, observe_every, default_policy, policies })
     }
 
     /// The policy that holds for `deployment`.
@@ -154,13 +162,62 @@ impl Settings {
 struct File {
     listen: SocketAddr,
     advertise: Vec<String>,
-    repository: String,
+    repository: Option<String>,
+    #[serde(default)]
+    repositories: BTreeMap<RepositoryName, RepositoryFile>,
     observe_every: Option<String>,
     on_fork: Option<OnFork>,
     max_link_down: Option<String>,
     data_loss_window: Option<String>,
     #[serde(default)]
     deployments: BTreeMap<DeploymentName, PolicyFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RepositoryFile {
+    url: String,
+    sites: Option<Vec<SiteName>>,
+}
+
+/// The repository of the key `repository`, then those that have a table of their own.
+fn all_repositories(
+    main: Option<String>,
+    tables: BTreeMap<RepositoryName, RepositoryFile>,
+    folder: &Path,
+) -> Result<Vec<RepositorySettings>, (String, String)> {
+    let address = |key: &str, url: &str| {
+        let parsed = url.parse().map_err(|error: InvalidAddress| (key.to_owned(), with_hint(&error)));
+        parsed.map(|address: StoreAddress| address.relative_to(folder))
+    };
+    let mut repositories: Vec<RepositorySettings> = Vec::new();
+    if let Some(url) = main {
+        let name = MAIN.parse().expect("a valid name");
+        if tables.contains_key(&name) {
+            let problem = format!("the key `repository` gives the one of the name {MAIN}: leave one of the two out");
+            return Err((format!("repositories.{MAIN}"), problem));
+        }
+        repositories.push(RepositorySettings { name, address: address("repository", &url)?, sites: None });
+    }
+    for (name, RepositoryFile { url, sites }) in tables {
+        let key = format!("repositories.{name}.url");
+        let address = address(&key, &url)?;
+        if let Some(other) = repositories.iter().find(|other| other.address == address) {
+            return Err((key, format!("repository {} is in the same place", other.name)));
+        }
+        for site in sites.iter().flatten() {
+            let names_it = |other: &&RepositorySettings| other.sites.iter().flatten().any(|named| named == site);
+            if let Some(other) = repositories.iter().find(names_it) {
+                let problem = format!("site {site} puts its backups into {} already", other.name);
+                return Err((format!("repositories.{name}.sites"), problem));
+            }
+        }
+        repositories.push(RepositorySettings { name, address, sites });
+    }
+    if repositories.is_empty() {
+        return Err(("repository".to_owned(), "say where backups are kept".to_owned()));
+    }
+    Ok(repositories)
 }
 
 #[derive(Debug, Deserialize)]
@@ -235,10 +292,13 @@ mod tests {
         let minimal = parse(MINIMAL).expect("minimal");
         assert_eq!(example.default_policy, minimal.default_policy);
         assert_eq!(example.observe_every, minimal.observe_every);
-        assert_eq!(example.repository.directory(), Some(Path::new("/etc/urtext/repository")));
-        let (above, commented) = EXAMPLE.split_once("# [deployments.orders]").expect("an example of a deployment");
-        let uncommented = format!("{above}[deployments.orders]{}", commented.replace("\n# ", "\n"));
-        let policy = parse(&uncommented).expect("uncommented").policy(&"orders".parse().expect("a name")).clone();
+        assert_eq!(example.repositories[0].address.directory(), Some(Path::new("/etc/urtext/repository")));
+        let (above, commented) = EXAMPLE.split_once("# [repositories.nyc]").expect("an example of a repository");
+        let uncommented = format!("{above}[repositories.nyc]{}", commented.replace("\n# ", "\n"));
+        let uncommented = parse(&uncommented).expect("uncommented");
+        let names: Vec<&str> = uncommented.repositories.iter().map(|repository| repository.name.as_str()).collect();
+        assert_eq!(names, ["main", "nyc"]);
+        let policy = uncommented.policy(&"orders".parse().expect("a name"));
         assert_eq!(policy.on_fork, OnFork::FollowMaster);
         assert_eq!(policy.data_loss_window, Duration::from_secs(900));
     }
@@ -265,12 +325,25 @@ mod tests {
         check_refused(
             "max_link_dwon = '1s'",
             "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
-             `advertise`, `repository`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `deployments`",
+             `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `deployments`",
         );
         check_refused(
             "repository = 'ftp://host/prefix'",
             "repository in /etc/urtext/urtext.toml: \"ftp://host/prefix\" is no place for a repository: nothing is known of \
              ftp://; write an absolute path, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+        );
+        check_refused(
+            "repositories.main = { url = '/b' }",
+            "repositories.main in /etc/urtext/urtext.toml: the key `repository` gives the one of the name main: leave \
+             one of the two out",
+        );
+        check_refused(
+            "repositories.nyc = { url = 'r' }",
+            "repositories.nyc.url in /etc/urtext/urtext.toml: repository main is in the same place",
+        );
+        check_refused(
+            "repositories = { a = { url = 'a', sites = ['fra'] }, b = { url = 'b', sites = ['fra'] } }",
+            "repositories.b.sites in /etc/urtext/urtext.toml: site fra puts its backups into a already",
         );
         check_refused(
             "listen = '127.0.0.1:0'",

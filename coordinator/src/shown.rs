@@ -35,7 +35,7 @@ impl App {
         })?;
         let attempt = || format!("read backup {id}");
         let key = entry.key();
-        let bytes = self.repository.store().get(&key.manifest()).await.map_err(Fault::while_doing(attempt()))?;
+        let bytes = self.get(&key.manifest()).await?;
         let manifest = SignedManifest::parse(&key, &bytes)
             .and_then(|signed| signed.verify(&self.verifier))
             .map_err(Fault::while_doing(attempt()))?;
@@ -51,9 +51,12 @@ impl App {
 
     /// What somebody should know about the coordinator itself.
     pub fn warnings(&self) -> Vec<String> {
-        let repository = self.settings.repository.directory().map(|path| ("repository", path));
-        let places = repository.into_iter().chain([("catalog", self.directory.root())]);
-        places.filter_map(|(what, path)| low_on_space(what, path)).collect()
+        let directories = self.repositories.iter().filter_map(|place| {
+            let path = place.address().directory()?;
+            Some((format!("repository {}", place.name()), path))
+        });
+        let places = directories.chain([("catalog".to_owned(), self.directory.root())]);
+        places.filter_map(|(what, path)| low_on_space(&what, path)).collect()
     }
 }
 

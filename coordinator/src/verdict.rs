@@ -1,13 +1,16 @@
 //! What the planner is asked, and what it answers, for one shard.
 
+use std::collections::BTreeSet;
+
 use urtext_identity::AgentIdentity;
 use urtext_planner::{
-    AcceptedLineage, Candidate, NodeSeen, Policy, Selection, ShardView, Source, Verified, Wish, select, set_aside_by,
+    AcceptedLineage, Candidate, NodeSeen, Policy, Selection, ShardView, Source, Wish, select, set_aside_by,
 };
 use urtext_rdb::{ServerVersion, loadable_by};
 use urtext_repository::RecordBody;
 use urtext_types::{
-    ByteCount, DeploymentName, Engine, ErrorKind, RecordId, Relation, ReplicationId, ShardName, SiteName, Timestamp,
+    ByteCount, DeploymentName, Engine, ErrorKind, RecordId, Relation, ReplicationId, RepositoryName, ShardName,
+    SiteName, Timestamp,
 };
 
 use crate::{
@@ -168,7 +171,8 @@ impl App {
     fn view(&self, shard: &ShardKey, backups: &[BackupEntry], now: Timestamp) -> ShardView {
         let known = self.histories.of(shard);
         let nodes = self.fleet.shard(shard);
-        let candidates = backups.iter().map(candidate);
+        let down: BTreeSet<&RepositoryName> = self.repositories.down().into_iter().map(|(name, _)| name).collect();
+        let candidates = backups.iter().map(|entry| candidate(entry, &down));
         let live = nodes.iter().filter(|node| node.fresh(now).is_some()).filter_map(|node| seen(node, now));
         ShardView {
             deployment: shard.deployment.clone(),
@@ -176,13 +180,13 @@ impl App {
             heads: known.heads(),
             ended: known.ended(),
             timeline: known.timeline,
-            repositories: Vec::new(),
+            repositories: self.repositories.seen(),
             lineage: known.lineage,
             contradictions: known.contradictions,
             accepted: known.decisions,
             candidates: candidates.chain(live.map(|seen| Candidate::live(&seen))).collect(),
             nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
-            vouched: std::collections::BTreeSet::new(),
+            vouched: BTreeSet::new(),
             now,
         }
     }
@@ -234,7 +238,13 @@ impl App {
     }
 }
 
-fn candidate(entry: &BackupEntry) -> Candidate {
+/// A backup as the planner sees it. One whose good copies are all in repositories that are down is out of reach.
+fn candidate(entry: &BackupEntry, down: &BTreeSet<&RepositoryName>) -> Candidate {
+    let mut good = entry.copies.iter().filter(|(_, copy)| copy.trouble().is_none()).map(|(name, _)| name);
+    let out_of_reach = match good.clone().all(|name| down.contains(name)) {
+        true => good.next().map(ToString::to_string),
+        false => None,
+    };
     Candidate {
         source: Source::Backup(entry.id),
         node: entry.node.clone(),
@@ -242,9 +252,9 @@ fn candidate(entry: &BackupEntry) -> Candidate {
         position: entry.position,
         taken_at: entry.taken_at,
         received_at: entry.received_at,
-        verified: Verified::Never,
+        verified: entry.verified(),
         ineligible: entry.trouble(),
-        out_of_reach: None,
+        out_of_reach,
         stale: entry.stale.as_ref().map(|how| format!("captured while {how}")),
         keys: entry.keys,
         bytes: ByteCount::new(entry.rdb_bytes),

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use urtext_identity::{AgentIdentity, PeerCertificate, PeerId};
 use urtext_repository::{
-    BackupKey, CaptureMethod, DirectoryStore, ObjectInfo, ObjectName, ObjectPrefix, PutOutcome, Sha256Digest, Store,
-    StoreError,
+    BackupKey, CaptureMethod, DirectoryStore, ObjectInfo, ObjectName, ObjectPrefix, PutOutcome, Repository,
+    Sha256Digest, Store, StoreError,
 };
 use urtext_types::{BackupId, Engine, ErrorKind, Explain, TaskId, Timestamp};
 
 use super::*;
 use crate::{
-    catalog::{BackupEntry, StoredTask, TaskWork},
+    catalog::{BackupEntry, CopyState, StoredTask, TaskWork},
     init::init,
     restoring::Target,
 };
@@ -41,11 +41,20 @@ async fn app(wrap: impl FnOnce(DirectoryStore, Catalog) -> Arc<dyn Store>) -> (t
     let settings = Settings::load(&directory.settings()).expect("its settings");
     let authority = CertificateAuthority::load(&directory.authority()).expect("its authority");
     let catalog = Catalog::open(&directory.catalog()).await.expect("its catalog");
-    let store = DirectoryStore::open(settings.repository.directory().expect("a directory")).expect("its repository");
+    let main = settings.repositories[0].clone();
+    let store = DirectoryStore::open(main.address.directory().expect("a directory")).expect("its repository");
     let repository = Repository::open(wrap(store, catalog.clone())).await.expect("its repository");
+    let repositories = Repositories::opened(main, repository);
     let clock = Clock::new(now);
-    let app = App::start(Parts { directory, settings, clock, authority, repository, catalog }).await.expect("started");
+    let app =
+        App::start(Parts { directory, settings, clock, authority, repositories, catalog }).await.expect("started");
     (dir, app)
+}
+
+/// Its only store.
+async fn store(app: &App) -> Arc<dyn Store> {
+    let place = app.repositories.iter().next().expect("one");
+    Arc::clone(place.open().await.expect("open").store())
 }
 
 async fn plain_app() -> (tempfile::TempDir, App) {
@@ -77,10 +86,9 @@ fn entry(agent: &AgentIdentity) -> BackupEntry {
         rdb_version: 80,
         run_id: "run".to_owned(),
         stale: None,
-        damaged: None,
-        unreadable: None,
         content_digest: None,
         recipients: Vec::new(),
+        copies: [("main".parse().expect("a name"), CopyState::default())].into(),
     }
 }
 
@@ -95,7 +103,7 @@ async fn nothing_is_added_to_a_committed_backup_by_anybody() {
     let (_dir, app) = plain_app().await;
     let owner = agent("orders", "fra-1");
     let (first, second) = (key(&owner).part(0), key(&owner).part(1));
-    app.repository.store().put_new(&first, Bytes::from_static(b"part")).await.expect("stored");
+    store(&app).await.put_new(&first, Bytes::from_static(b"part")).await.expect("stored");
     app.catalog.put_backup(&entry(&owner)).await.expect("indexed");
 
     // An answer that got lost is given again, and that is all.
@@ -107,8 +115,8 @@ async fn nothing_is_added_to_a_committed_backup_by_anybody() {
     for other in [agent("orders", "fra-2"), agent("carts", "fra-1")] {
         assert_eq!(put(&app, &other, &first, b"part").await.expect_err("refused").kind(), ErrorKind::Denied, "{other}");
     }
-    assert_eq!(app.repository.store().get(&first).await.expect("there"), Bytes::from_static(b"part"));
-    assert!(matches!(app.repository.store().get(&second).await, Err(StoreError::NotFound { .. })));
+    assert_eq!(store(&app).await.get(&first).await.expect("there"), Bytes::from_static(b"part"));
+    assert!(matches!(store(&app).await.get(&second).await, Err(StoreError::NotFound { .. })));
 }
 
 /// A repository in which a backup is committed right after it was listed.
@@ -144,7 +152,7 @@ async fn a_backup_that_is_committed_while_the_repository_is_listed_stays_listed(
     let entry = entry(&agent("orders", "fra-1"));
     let committed = entry.clone();
     let (_dir, app) = app(|store, catalog| Arc::new(CommitsAfterListing { store, catalog, entry })).await;
-    app.catalog.remove_backup(&committed.key()).await.expect("as before");
+    app.catalog.remove_copy(&committed.key(), &"main".parse().expect("a name")).await.expect("as before");
     app.reconcile(None).await.expect("compared");
     assert_eq!(app.catalog.backups(None).await.expect("listed"), [committed]);
 }

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
+use urtext_planner::Verified;
 use urtext_rdb::RdbHeader;
 use urtext_repository::{BackupKey, CaptureMethod};
 use urtext_types::{BackupId, DataDigest, DeploymentName, Engine, NodeName, Position, ShardName, SiteName, Timestamp};
 
-use super::{Catalog, CatalogError, json, to_json};
+use super::{Catalog, CatalogError, Copies, CopyState, json, to_json};
 
 /// What the catalog keeps of a manifest: enough for lists and for choosing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,25 +33,55 @@ pub struct BackupEntry {
     pub run_id: String,
     /// Why the copy was already known to be old when it was taken.
     pub stale: Option<String>,
-    /// Why it cannot be restored, found out since it was committed.
-    pub damaged: Option<String>,
-    /// Why its manifest could not be read when it was last tried. It is tried again.
-    #[serde(default)]
-    pub unreadable: Option<String>,
     /// Stands for the data; absent from manifests of earlier versions.
     #[serde(default)]
     pub content_digest: Option<DataDigest>,
     /// Who can read it.
     pub recipients: Vec<String>,
+    /// Where it is: in one repository at least.
+    #[serde(skip)]
+    pub copies: Copies,
 }
 
 impl BackupEntry {
-    /// Why it cannot be restored now, as a clause.
+    /// Why it cannot be restored from any repository now, as a clause. A copy whose repository is down counts
+    /// as what it was when that was last asked.
     pub fn trouble(&self) -> Option<String> {
-        self.damaged.clone().or_else(|| {
-            let reason = self.unreadable.as_ref()?;
-            Some(format!("its manifest cannot be read now, and is tried again: {reason}"))
-        })
+        if self.copies.values().any(|copy| copy.trouble().is_none()) {
+            return None;
+        }
+        let troubles = self.copies.iter().filter_map(|(name, copy)| Some((name, copy.trouble()?)));
+        match troubles.collect::<Vec<_>>().as_slice() {
+            [] => None,
+            [(_, trouble)] => Some(trouble.clone()),
+            several => {
+                let each: Vec<String> = several.iter().map(|(name, trouble)| format!("in {name}: {trouble}")).collect();
+                Some(each.join("; "))
+            }
+        }
+    }
+
+    /// Why it is beyond restoring: no copy of it is good, and none is merely out of sight.
+    pub fn damaged(&self) -> Option<String> {
+        self.trouble().filter(|_| self.unreadable().is_none())
+    }
+
+    /// Why it cannot be read now, though it may well be good.
+    pub fn unreadable(&self) -> Option<String> {
+        self.trouble()?;
+        let may_be_good = |copy: &&CopyState| copy.damaged.is_none() && copy.broken.is_none();
+        self.copies.values().filter(may_be_good).find_map(|copy| copy.unreadable.clone())
+    }
+
+    /// What has been proved of its best copy.
+    pub fn verified(&self) -> Verified {
+        let proved = |copy: &CopyState| match copy {
+            CopyState { rehearsed_at: Some(_), .. } => Verified::Rehearsed,
+            CopyState { verified_at: Some(_), .. } => Verified::Stored,
+            _ => Verified::Never,
+        };
+        let good = self.copies.values().filter(|copy| copy.trouble().is_none());
+        good.map(proved).max().unwrap_or(Verified::Never)
     }
 
     /// What decides which server can load it. Valkey's own numbers begin at 80; until then it writes those of
@@ -66,10 +97,12 @@ impl BackupEntry {
 }
 
 impl Catalog {
-    /// Adds or replaces the entry of one backup.
+    /// Adds or replaces the entry of one backup, and of the copies that it names.
     pub async fn put_backup(&self, entry: &BackupEntry) -> Result<(), CatalogError> {
-        let mut connection = self.pool.acquire().await.map_err(self.failed("index a backup"))?;
-        Self::insert_backup(&mut connection, entry).await.map_err(self.failed("index a backup"))
+        let failed = self.failed("index a backup");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        Self::insert_backup(&mut transaction, entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)
     }
 
     pub(super) async fn insert_backup(connection: &mut AnyConnection, entry: &BackupEntry) -> Result<(), sqlx::Error> {
@@ -81,20 +114,12 @@ impl Catalog {
         .bind(entry.shard.to_string())
         .bind(entry.id.to_string())
         .bind(to_json(entry))
-        .execute(connection)
-        .await
-        .map(|_| ())
-    }
-
-    /// Forgets a backup that is no longer in the repository.
-    pub async fn remove_backup(&self, key: &BackupKey) -> Result<(), CatalogError> {
-        sqlx::query("DELETE FROM backups WHERE deployment = $1 AND shard = $2 AND id = $3")
-            .bind(key.deployment.to_string())
-            .bind(key.shard.to_string())
-            .bind(key.id.to_string())
-            .execute(&self.pool)
-            .await
-            .map_err(self.failed("remove a backup from the index"))?;
+        .execute(&mut *connection)
+        .await?;
+        let key = entry.key();
+        for (repository, state) in &entry.copies {
+            Self::insert_copy(connection, &key, repository, state).await?;
+        }
         Ok(())
     }
 
@@ -110,7 +135,20 @@ impl Catalog {
             }
             None => sqlx::query("SELECT summary FROM backups ORDER BY id DESC").fetch_all(&self.pool).await,
         };
-        rows.map_err(&failed)?.iter().map(|row| json(row, "summary")).collect::<Result<_, _>>().map_err(&failed)
+        let mut copies = self.copies(deployment, None).await?;
+        let mut entry = |row| {
+            let mut entry: BackupEntry = json(row, "summary")?;
+            entry.copies = copies.remove(&entry.key()).unwrap_or_default();
+            Ok(entry)
+        };
+        rows.map_err(&failed)?.iter().map(&mut entry).collect::<Result<_, _>>().map_err(&failed)
+    }
+
+    async fn with_copies(&self, entry: Option<BackupEntry>) -> Result<Option<BackupEntry>, CatalogError> {
+        let Some(mut entry) = entry else { return Ok(None) };
+        let key = entry.key();
+        entry.copies = self.copies(None, Some(&key)).await?.remove(&key).unwrap_or_default();
+        Ok(Some(entry))
     }
 
     /// The backup in that place.
@@ -123,7 +161,7 @@ impl Catalog {
             .fetch_optional(&self.pool)
             .await
             .map_err(&failed)?;
-        row.map(|row| json(&row, "summary")).transpose().map_err(&failed)
+        self.with_copies(row.map(|row| json(&row, "summary")).transpose().map_err(&failed)?).await
     }
 
     /// The backup of that id, of whatever deployment.
@@ -134,6 +172,6 @@ impl Catalog {
             .fetch_optional(&self.pool)
             .await
             .map_err(&failed)?;
-        row.map(|row| json(&row, "summary")).transpose().map_err(&failed)
+        self.with_copies(row.map(|row| json(&row, "summary")).transpose().map_err(&failed)?).await
     }
 }

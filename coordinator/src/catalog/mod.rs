@@ -8,6 +8,7 @@
 //! a token that was redeemed stay so across a crash. Observations come in batches, a few seconds apart.
 
 mod backups;
+mod copies;
 mod enrolments;
 mod events;
 mod lineage;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use urtext_types::{ErrorKind, Explain};
 
 pub use backups::BackupEntry;
+pub use copies::{Copies, CopyState};
 pub use enrolments::Enrolment;
 pub use events::{EVENTS_KEPT, EVENTS_PAGE, Event, Present, Wanted, What};
 pub use lineage::{Decision, KnownEdge, KnownLineage};

@@ -22,6 +22,7 @@ impl Catalog {
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
         for clear in [
             "DELETE FROM backups",
+            "DELETE FROM copies",
             "DELETE FROM statements WHERE recorded = 1",
             "DELETE FROM accepted",
             "DELETE FROM vouches",

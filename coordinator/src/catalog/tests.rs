@@ -89,6 +89,10 @@ async fn open_tokens_are_those_that_could_still_be_redeemed() {
     assert_eq!(catalog.open_tokens(at(60_000)).await.expect("asked").len(), 0);
 }
 
+fn main() -> urtext_types::RepositoryName {
+    "main".parse().expect("a name")
+}
+
 fn backup(millis: i64, entropy: u8) -> BackupEntry {
     BackupEntry {
         deployment: shard().deployment,
@@ -108,10 +112,9 @@ fn backup(millis: i64, entropy: u8) -> BackupEntry {
         rdb_version: 80,
         run_id: "run".to_owned(),
         stale: None,
-        damaged: None,
-        unreadable: None,
         content_digest: None,
         recipients: vec!["age1x".to_owned()],
+        copies: [(main(), CopyState::default())].into(),
     }
 }
 
@@ -122,12 +125,13 @@ async fn backups_are_listed_newest_first_and_survive_a_reopening() {
     for entry in [&old, &new] {
         catalog.put_backup(entry).await.expect("kept");
     }
-    new.damaged = Some("part 3 is missing".to_owned());
-    catalog.put_backup(&new).await.expect("changed");
+    let damaged = CopyState { damaged: Some("part 3 is missing".to_owned()), ..CopyState::default() };
+    new.copies = [(main(), damaged.clone())].into();
+    catalog.put_copy(&new.key(), &main(), &damaged).await.expect("changed");
     let catalog = reopen(catalog).await;
     assert_eq!(catalog.backups(Some(&shard().deployment)).await.expect("listed"), [new.clone(), old.clone()]);
     assert_eq!(catalog.backup(new.id).await.expect("asked"), Some(new.clone()));
-    catalog.remove_backup(&new.key()).await.expect("removed");
+    catalog.remove_copy(&new.key(), &main()).await.expect("removed");
     assert_eq!(catalog.backups(None).await.expect("listed"), [old]);
     assert_eq!(catalog.backups(Some(&"carts".parse().expect("a name"))).await.expect("listed"), []);
 }

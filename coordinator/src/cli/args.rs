@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName, Timestamp};
+use urtext_types::{BackupId, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp};
 
 pub use contents::{Diff, Inspect, Named, Verify};
 
@@ -61,6 +61,11 @@ pub enum Command {
     Audit(OfDeployment),
     /// Show what went wrong and what became right again, the oldest first.
     Events(Events),
+    /// Look after the places where backups are kept.
+    Repository {
+        #[command(subcommand)]
+        command: RepositoryCommand,
+    },
     /// Look after the catalog.
     Catalog {
         #[command(subcommand)]
@@ -226,6 +231,32 @@ pub enum BackupCommand {
         #[arg(value_name = "ID")]
         id: BackupId,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// List the repositories: where they are, what is in them, and whether they answer.
+    List,
+    /// Try each repository: can it be reached, listed, read and written to?
+    Check,
+    /// Make one more repository and add it to urtext.toml; run it where the coordinator runs.
+    Add(AddRepository),
+}
+
+#[derive(Debug, Args)]
+pub struct AddRepository {
+    /// What to call it.
+    #[arg(value_name = "NAME")]
+    pub name: RepositoryName,
+    /// A path, or s3://bucket/prefix, gs://… or az://…
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A site whose agents put their backups there; may be repeated. Unless given, no site does: it receives copies.
+    #[arg(long = "site", value_name = "S")]
+    pub sites: Vec<SiteName>,
+    /// To whom its backups are sealed; may be repeated. Unless given, to whom those of the first repository are.
+    #[arg(long = "recipient", value_name = "AGE1")]
+    pub recipients: Vec<urtext_repository::Recipient>,
 }
 
 #[derive(Debug, Subcommand)]

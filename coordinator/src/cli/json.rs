@@ -5,6 +5,7 @@
 
 mod contents;
 mod decisions;
+mod repositories;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use urtext_proto::{model, pb};
 use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Timestamp};
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
+pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
 };
@@ -135,6 +137,8 @@ pub struct Backup {
     pub vouched: Option<String>,
     /// Why `data_as_of` is wide or open; `null` where it is narrow.
     pub data_as_of_reason: Option<String>,
+    /// In which repositories it is.
+    pub copies: Vec<StoredCopy>,
 }
 
 /// Every write up to `from` is included, and none after `to`.
@@ -385,6 +389,7 @@ impl TryFrom<pb::BackupSummary> for Backup {
             content_digest: summary.content_digest,
             vouched: summary.vouched,
             data_as_of_reason: summary.data_as_of_reason,
+            copies: summary.copies.into_iter().map(Into::into).collect(),
         })
     }
 }

@@ -14,7 +14,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use urtext_types::{ErrorKind, Explain};
 
 use self::{
-    args::{AgentsCommand, BackupCommand, CatalogCommand, Cli, Command},
+    args::{AgentsCommand, BackupCommand, CatalogCommand, Cli, Command, RepositoryCommand},
     output::{Output, print_error},
 };
 use crate::{Fault, directory::OperatorDirectory};
@@ -112,6 +112,11 @@ impl Context {
             Command::Vouch(args) => commands::decisions::vouch(self, args).await,
             Command::Audit(args) => commands::decisions::audit(self, args).await,
             Command::Events(args) => commands::events::run(self, args).await,
+            Command::Repository { command: RepositoryCommand::List } => commands::repository::list(self, false).await,
+            Command::Repository { command: RepositoryCommand::Check } => commands::repository::list(self, true).await,
+            Command::Repository { command: RepositoryCommand::Add(args) } => {
+                commands::repository::add(self, args).await
+            }
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => commands::restore::run(self, args).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,

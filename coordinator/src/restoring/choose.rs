@@ -135,11 +135,11 @@ fn named_backup(judgement: &Judgement, id: BackupId, warnings: &mut Vec<String>)
         return Err(Fault::new(ErrorKind::NotFound, format!("{shard} has no backup {id}"))
             .with_hint(format!("`urtext backups {}` lists them", shard.deployment)));
     };
-    if let Some(reason) = &entry.unreadable {
+    if let Some(reason) = entry.unreadable() {
         let message = format!("backup {id} cannot be read now: {reason}");
         return Err(Fault::new(ErrorKind::Unavailable, message).with_hint("try again, or restore another one"));
     }
-    if let Some(reason) = &entry.damaged {
+    if let Some(reason) = entry.damaged() {
         return Err(Fault::new(ErrorKind::Integrity, format!("backup {id} cannot be restored: {reason}"))
             .with_hint(format!("`urtext canonical {}` names one that can", shard.deployment)));
     }

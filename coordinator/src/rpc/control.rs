@@ -214,6 +214,15 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(pb::AuditResponse { entries: records.into_iter().map(audit_entry).collect() }))
     }
 
+    async fn list_repositories(
+        &self,
+        request: Request<pb::ListRepositoriesRequest>,
+    ) -> Result<Response<pb::ListRepositoriesResponse>, Status> {
+        peers::person(&request, "list the repositories")?;
+        let check = request.into_inner().check;
+        Ok(Response::new(super::repositories::list(&self.0, check).await?))
+    }
+
     async fn rebuild_catalog(
         &self,
         request: Request<pb::RebuildCatalogRequest>,

@@ -1,6 +1,6 @@
 //! What is known, as messages.
 
-use urtext_planner::{DataAsOf, Holder, Judged, MayHoldMore, Source, Standing, Verdict, print_selection};
+use urtext_planner::{DataAsOf, Holder, Judged, MayHoldMore, Source, Standing, Verdict, Verified, print_selection};
 use urtext_proto::pb;
 use urtext_repository::{CaptureMethod, Record, RecordBody};
 use urtext_types::{Engine, ReplicationId};
@@ -33,7 +33,7 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: &AsOf) -> pb::BackupSumma
         keys: entry.keys,
         rdb_bytes: entry.rdb_bytes,
         stored_bytes: entry.stored_bytes,
-        verified: "never".to_owned(),
+        verified: verified(entry.verified()).to_owned(),
         method: match entry.method {
             CaptureMethod::Replication => pb::CaptureMethod::Replication,
             CaptureMethod::File => pb::CaptureMethod::File,
@@ -50,6 +50,16 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: &AsOf) -> pb::BackupSumma
         content_digest: entry.content_digest.map(|digest| digest.to_string()),
         vouched: None,
         data_as_of_reason: reason.clone(),
+        copies: entry
+            .copies
+            .iter()
+            .map(|(repository, copy)| pb::CopySummary {
+                repository: repository.to_string(),
+                trouble: copy.trouble(),
+                verified_at_ms: copy.verified_at.map(|at| at.as_millis()),
+                rehearsed_at_ms: copy.rehearsed_at.map(|at| at.as_millis()),
+            })
+            .collect(),
     }
 }
 
@@ -59,6 +69,14 @@ pub(super) fn summary_in(judgement: &Judgement, times: &DataAsOf<'_>, entry: &Ba
     pb::BackupSummary {
         vouched: vouch.map(|vouch| format!("{} on {}, because: {}", vouch.by, vouch.at, vouch.reason)),
         ..summary(entry, &as_of(times, entry.position, judgement.view.now))
+    }
+}
+
+fn verified(verified: Verified) -> &'static str {
+    match verified {
+        Verified::Never => "never",
+        Verified::Stored => "stored",
+        Verified::Rehearsed => "rehearsed",
     }
 }
 
@@ -180,7 +198,7 @@ fn candidate(judgement: &Judgement, times: &DataAsOf<'_>, judged: &Judged) -> pb
         data_as_of_from_ms: data_as_of.from.map(|at| at.as_millis()),
         data_as_of_to_ms: data_as_of.to.map(|at| at.as_millis()),
         taken_at_ms: candidate.taken_at.as_millis(),
-        verified: "never".to_owned(),
+        verified: verified(candidate.verified).to_owned(),
     }
 }
 

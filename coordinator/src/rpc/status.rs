@@ -15,9 +15,14 @@ use crate::{
 pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Result<pb::StatusResponse, Fault> {
     let mut warnings = app.warnings();
     // A repository that does not answer is what status is there to show.
-    if let Err(fault) = app.reconcile(deployment.as_ref()).await {
+    let compared = app.reconcile(deployment.as_ref()).await;
+    let down = app.repositories.down();
+    if down.is_empty()
+        && let Err(fault) = compared
+    {
         warnings.push(urtext_types::Chain(&fault).to_string());
     }
+    warnings.extend(down.iter().map(|(name, reason)| format!("repository {name} does not answer: {reason}")));
     let shards = match &deployment {
         Some(name) => {
             let shards = app.shards(Some(name));
@@ -88,8 +93,12 @@ pub(super) async fn backups(app: &App, deployment: Option<DeploymentName>) -> Re
 
 fn unreadable(app: &App, deployment: Option<&DeploymentName>) -> Vec<String> {
     let unreadable = app.unreadable.lock().expect("nothing panics while it holds the unreadable");
-    let wanted = unreadable.iter().filter(|(key, _)| deployment.is_none_or(|name| key.deployment == *name));
-    let backups = wanted.map(|(key, reason)| format!("backup {}: {reason}", key.id));
+    let wanted = unreadable.iter().filter(|((key, _), _)| deployment.is_none_or(|name| key.deployment == *name));
+    let is_one = app.repositories.iter().count() == 1;
+    let backups = wanted.map(|((key, place), reason)| match is_one {
+        true => format!("backup {}: {reason}", key.id),
+        false => format!("backup {} in {place}: {reason}", key.id),
+    });
     let records = app.unreadable_records.lock().expect("nothing panics while it holds the unreadable");
     backups.chain(records.iter().map(|reason| format!("a record: {reason}"))).collect()
 }

@@ -127,6 +127,18 @@ impl Explain for RecordError {
     }
 }
 
+impl RecordError {
+    /// Which record.
+    pub fn object(&self) -> &ObjectName {
+        match self {
+            Self::Malformed { object, .. }
+            | Self::Version { object, .. }
+            | Self::Misplaced { object, .. }
+            | Self::Store { object, .. } => object,
+        }
+    }
+}
+
 impl Record {
     /// Where the record is kept.
     pub fn name(&self) -> ObjectName {

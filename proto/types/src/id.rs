@@ -83,6 +83,11 @@ name!(
 );
 
 name!(
+    /// A place where backups are kept, as the settings call it: `main`, `nyc`.
+    RepositoryName, "repository"
+);
+
+name!(
     /// A person, or a machine that acts for one, who holds an operator's or a viewer's certificate.
     UserName, "user"
 );

@@ -23,8 +23,8 @@ pub use capture_guard::{CaptureRefusal, may_capture, staleness};
 pub use data_digest::{DataDigest, InvalidDataDigest};
 pub use error::{Chain, ErrorKind, Explain};
 pub use id::{
-    BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, ShardName, SiteName, TaskId,
-    Ulid, UserName,
+    BackupId, DeploymentName, InvalidId, InvalidName, NodeName, RecordId, RepositoryId, RepositoryName, ShardName,
+    SiteName, TaskId, Ulid, UserName,
 };
 pub use lineage::{Contradiction, Evidence, ForkEdge, Lineage, Relation};
 pub use observation::{

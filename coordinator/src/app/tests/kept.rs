@@ -40,7 +40,7 @@ async fn commit(app: &App, node: &AgentIdentity, n: u8, offset: u64) -> BackupKe
     let signer = Signer(AgentSigner::new(&request.key_pem, &issued.certificate_pem).expect("a signer"));
     let bytes = SignedManifest::seal(&manifest, &signer).and_then(|signed| signed.to_bytes()).expect("sealed");
     let key = manifest.key();
-    app.repository.store().put_new(&key.manifest(), bytes).await.expect("stored");
+    store(app).await.put_new(&key.manifest(), bytes).await.expect("stored");
     key
 }
 
@@ -115,8 +115,8 @@ async fn what_contradicts_is_doubted_again_after_a_rebuild_and_without_the_catal
     assert_eq!(known(&app, &shard), before);
 
     let catalog = Catalog::open(&dir.path().join("another.sqlite")).await.expect("an empty catalog");
-    let App { directory, settings, clock, authority, repository, .. } = app;
-    let parts = Parts { directory, settings, clock, authority, repository, catalog };
+    let App { directory, settings, clock, authority, repositories, .. } = app;
+    let parts = Parts { directory, settings, clock, authority, repositories, catalog };
     let again = App::start(parts).await.expect("started");
     assert_eq!(known(&again, &shard), before);
 }

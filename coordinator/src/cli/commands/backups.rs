@@ -20,7 +20,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
         client.control().list_backups(request).await.map_err(refused)?.into_inner();
     let backups: Vec<json::Backup> = json::all(backups)?;
     let now = Clock::system().now();
-    let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "DATA AS OF", "TAKEN", "REMARK"]);
+    let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "DATA AS OF", "TAKEN", "IN", "REMARK"]);
     for backup in &backups {
         let remark = match (&backup.ineligible, &backup.stale) {
             (Some(reason), _) => format!("cannot be restored: {reason}"),
@@ -35,6 +35,7 @@ pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) ->
             backup.keys.to_string(),
             data_age(&backup.data_as_of, now),
             ago(backup.received_at, now),
+            places(&backup.copies),
             remark,
         ]);
     }
@@ -86,6 +87,15 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
     if let Some(digest) = &backup.content_digest {
         output.text(format_args!("digest       {digest}"))?;
     }
+    for copy in &backup.copies {
+        let proved = match (copy.rehearsed_at, copy.verified_at) {
+            (Some(at), _) => format!(", rehearsed {at}"),
+            (None, Some(at)) => format!(", verified {at}"),
+            (None, None) => String::new(),
+        };
+        let trouble = copy.trouble.as_ref().map_or(String::new(), |why| format!(", cannot be restored: {why}"));
+        output.text(format_args!("stored in    {}{proved}{trouble}", copy.repository))?;
+    }
     output.text(format_args!("signed by    {signed_by}; the signature is good"))?;
     if let Some(stale) = &backup.stale {
         output.text(format_args!("stale        {stale}"))?;
@@ -97,6 +107,15 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
     output.text(format_args!("\n{pretty:#}"))?;
     output.value(&json::ShownBackup { backup, signed_by, manifest })?;
     Ok(Ended::Well)
+}
+
+/// Where a backup can be had; where not, with a mark.
+fn places(copies: &[json::StoredCopy]) -> String {
+    let place = |copy: &json::StoredCopy| match copy.trouble {
+        None => copy.repository.clone(),
+        Some(_) => format!("{}!", copy.repository),
+    };
+    copies.iter().map(place).collect::<Vec<_>>().join(",")
 }
 
 /// How old the data is, which is not how old the file is; both ends where they lie apart.

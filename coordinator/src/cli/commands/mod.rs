@@ -11,6 +11,7 @@ pub(super) mod init;
 pub(super) mod inspect;
 pub(super) mod invite;
 pub(super) mod lineage;
+pub(super) mod repository;
 pub(super) mod restore;
 pub(super) mod serve;
 pub(super) mod snapshot;

@@ -135,6 +135,7 @@ fn a_backup_has_the_documented_shape() {
         engine: pb::Engine::Valkey.into(),
         server_version: "9.1.2".to_owned(),
         stale: Some("its link was down".to_owned()),
+        copies: vec![pb::CopySummary { repository: "main".to_owned(), ..pb::CopySummary::default() }],
         ..pb::BackupSummary::default()
     };
     let backups = Backups { backups: all(vec![summary]).expect("valid"), unreadable: Vec::new() };
@@ -145,6 +146,7 @@ fn a_backup_has_the_documented_shape() {
     "taken_at":"2027-01-15T08:00:00.000Z","received_at":"2027-01-15T08:00:01.000Z","keys":7,"rdb_bytes":100,
     "stored_bytes":200,"verified":"never","method":"file","engine":"valkey","server_version":"9.1.2",
     "stale":"its link was down","ineligible":null,"content_digest":null,"vouched":null,
-    "data_as_of_reason":null}],"unreadable":[]}"#,
+    "data_as_of_reason":null,"copies":[{"repository":"main","trouble":null,"verified_at":null,
+    "rehearsed_at":null}]}],"unreadable":[]}"#,
     );
 }

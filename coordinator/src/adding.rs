@@ -1,0 +1,119 @@
+//! `urtext repository add`: one more place for backups, made and then named in the settings.
+
+use std::fs;
+
+use urtext_identity::replace_public;
+use urtext_repository::{Recipient, Recipients, Repository, StoreAddress};
+use urtext_types::{ErrorKind, RepositoryId, RepositoryName, SiteName, Timestamp};
+
+use crate::{
+    Fault,
+    clock::entropy,
+    directory::Directory,
+    init::check_bucket,
+    settings::{RepositorySettings, Settings},
+};
+
+/// What was added.
+#[derive(Debug)]
+pub struct Added {
+    pub repository: RepositorySettings,
+    /// To whom backups are sealed there.
+    pub recipients: Recipients,
+}
+
+/// Makes the repository, then adds its table to the settings. What is a repository already is taken as it is, so
+/// that a second coordinator, or a second try, finds what the first one made.
+///
+/// # Errors
+/// The settings would not be right with it, the place cannot be used, or nobody is known to seal to. The settings
+/// are as they were.
+pub async fn add_repository(
+    directory: &Directory,
+    name: RepositoryName,
+    url: &str,
+    sites: Vec<SiteName>,
+    recipients: Vec<Recipient>,
+    now: Timestamp,
+) -> Result<Added, Fault> {
+    let path = directory.settings();
+    let before = fs::read_to_string(&path)
+        .map_err(|error| Fault::new(ErrorKind::Usage, format!("read {}: {error}", path.display())))?;
+    let known = Settings::parse(&before, &path).map_err(Fault::while_doing("read the settings"))?;
+    if known.repositories.iter().any(|known| known.name == name) {
+        return Err(Fault::new(ErrorKind::Conflict, format!("there is a repository {name} already"))
+            .with_hint("`urtext repository list` shows what there is; choose another name"));
+    }
+    let after = format!("{}\n{}", before.trim_end(), table(&name, url, &sites));
+    let settings = Settings::parse(&after, &path).map_err(Fault::while_doing(format!("add repository {name}")))?;
+    let added = settings.repositories.into_iter().find(|known| known.name == name);
+    let repository = added.ok_or_else(|| Fault::new(ErrorKind::Internal, "the added table is not in the settings"))?;
+
+    let attempt = || format!("make repository {name}");
+    check_bucket(&repository.address).await?;
+    let recipients = match recipients.as_slice() {
+        [] => recipients_of(&known.repositories[0].address).await?,
+        _ => Recipients::try_from(recipients).map_err(Fault::while_doing(attempt()))?,
+    };
+    let store = repository.address.create().map_err(Fault::while_doing(attempt()))?;
+    let made = match Repository::open(store.clone()).await {
+        Ok(there) => there,
+        Err(_) => Repository::init(store, RepositoryId::new(now, entropy()), recipients)
+            .await
+            .map_err(Fault::while_doing(attempt()))?,
+    };
+    replace_public(&path, &after).map_err(Fault::while_doing("keep the settings"))?;
+    Ok(Added { repository, recipients: made.header().recipients.clone() })
+}
+
+async fn recipients_of(address: &StoreAddress) -> Result<Recipients, Fault> {
+    let opened = async {
+        let store = address.open().map_err(Fault::while_doing("open the first repository"))?;
+        Repository::open(store).await.map_err(Fault::while_doing("open the first repository"))
+    };
+    let repository = opened.await?;
+    Ok(repository.header().recipients.clone())
+}
+
+/// The table as a person would write it. Tables stand at the end of a file, so nothing that follows is torn off.
+fn table(name: &RepositoryName, url: &str, sites: &[SiteName]) -> String {
+    let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let sites: Vec<String> = sites.iter().map(|site| quote(site.as_str())).collect();
+    // `a.b` is a name, and two keys to TOML.
+    format!("\n[repositories.{}]\nurl = {}\nsites = [{}]\n", quote(name.as_str()), quote(url), sites.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use urtext_types::Explain;
+
+    use super::*;
+    use crate::init::init;
+
+    #[tokio::test]
+    async fn a_repository_is_added_once_and_sealed_as_the_first() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let directory = Directory::new(dir.path().join("urtext"));
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let made = init(directory.root(), "127.0.0.1:7400".parse().expect("an address"), None, now).await;
+        let recipient = made.expect("made").recipient;
+        let add = |name: &str, url: &str| {
+            let (name, url) = (name.parse().expect("a name"), url.to_owned());
+            let directory = directory.clone();
+            async move { add_repository(&directory, name, &url, vec!["nyc".parse().expect("a name")], vec![], now).await }
+        };
+        let added = add("nyc.1", "second").await.expect("added");
+        assert_eq!(added.recipients.to_string(), recipient);
+        assert!(directory.root().join("second/urtext.json").is_file());
+        let settings = Settings::load(&directory.settings()).expect("settings that load");
+        assert_eq!(settings.repositories[1], added.repository);
+        for (name, url, kind) in [
+            ("nyc.1", "third", ErrorKind::Conflict),
+            ("other", "second", ErrorKind::Usage),
+            ("other", "ftp://host", ErrorKind::Usage),
+        ] {
+            assert_eq!(add(name, url).await.expect_err("refused").kind(), kind, "{name} {url}");
+        }
+        assert_eq!(Settings::load(&directory.settings()).expect("as it was"), settings);
+    }
+}

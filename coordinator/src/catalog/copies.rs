@@ -1,0 +1,170 @@
+//! Which repository has which backup, and what is known of that copy.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
+use urtext_repository::BackupKey;
+use urtext_types::{DeploymentName, RepositoryName, Timestamp};
+
+use super::{Catalog, CatalogError, json, parsed, to_json};
+
+/// What is known of one backup in one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CopyState {
+    /// Why its manifest cannot be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
+    /// Why its manifest could not be read when it was last tried. It is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// What a verification found wrong with its data objects; a later one may find it right again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+    /// When all of its objects were last read again and every hash was right, by the coordinator's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Timestamp>,
+    /// When it was last loaded into a real server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsed_at: Option<Timestamp>,
+}
+
+impl CopyState {
+    /// Why it cannot be restored from here, as a clause.
+    pub fn trouble(&self) -> Option<String> {
+        self.damaged.clone().or_else(|| self.broken.clone()).or_else(|| {
+            let reason = self.unreadable.as_ref()?;
+            Some(format!("its manifest cannot be read now, and is tried again: {reason}"))
+        })
+    }
+}
+
+/// All copies of one backup.
+pub type Copies = BTreeMap<RepositoryName, CopyState>;
+
+impl Catalog {
+    /// Says that a repository has that backup, and in which state.
+    pub async fn put_copy(
+        &self,
+        key: &BackupKey,
+        repository: &RepositoryName,
+        state: &CopyState,
+    ) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await.map_err(self.failed("keep the state of a copy"))?;
+        Self::insert_copy(&mut connection, key, repository, state)
+            .await
+            .map_err(self.failed("keep the state of a copy"))
+    }
+
+    pub(super) async fn insert_copy(
+        connection: &mut AnyConnection,
+        key: &BackupKey,
+        repository: &RepositoryName,
+        state: &CopyState,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO copies (repository, deployment, shard, id, state) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (deployment, shard, id, repository) DO UPDATE SET state = $5",
+        )
+        .bind(repository.to_string())
+        .bind(key.deployment.to_string())
+        .bind(key.shard.to_string())
+        .bind(key.id.to_string())
+        .bind(to_json(state))
+        .execute(connection)
+        .await
+        .map(|_| ())
+    }
+
+    /// Forgets a copy that is no longer in that repository, and with the last one the backup.
+    pub async fn remove_copy(&self, key: &BackupKey, repository: &RepositoryName) -> Result<(), CatalogError> {
+        let failed = self.failed("forget a copy");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        sqlx::query("DELETE FROM copies WHERE deployment = $1 AND shard = $2 AND id = $3 AND repository = $4")
+            .bind(key.deployment.to_string())
+            .bind(key.shard.to_string())
+            .bind(key.id.to_string())
+            .bind(repository.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        sqlx::query(
+            "DELETE FROM backups WHERE deployment = $1 AND shard = $2 AND id = $3 AND NOT EXISTS \
+             (SELECT 1 FROM copies WHERE deployment = $1 AND shard = $2 AND id = $3)",
+        )
+        .bind(key.deployment.to_string())
+        .bind(key.shard.to_string())
+        .bind(key.id.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)
+    }
+
+    /// Forgets what was in repositories that the settings no longer name.
+    pub async fn keep_repositories(&self, named: &[RepositoryName]) -> Result<(), CatalogError> {
+        let failed = self.failed("forget repositories");
+        let rows = sqlx::query("SELECT DISTINCT repository FROM copies").fetch_all(&self.pool).await;
+        for row in rows.map_err(&failed)? {
+            let known: RepositoryName = parsed(&row, "repository").map_err(&failed)?;
+            if !named.contains(&known) {
+                sqlx::query("DELETE FROM copies WHERE repository = $1")
+                    .bind(known.to_string())
+                    .execute(&self.pool)
+                    .await
+                    .map_err(&failed)?;
+            }
+        }
+        sqlx::query(
+            "DELETE FROM backups WHERE NOT EXISTS (SELECT 1 FROM copies WHERE copies.deployment = backups.deployment \
+             AND copies.shard = backups.shard AND copies.id = backups.id)",
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(&failed)?;
+        Ok(())
+    }
+
+    /// The copies of all backups, or of those of one deployment, or of one backup.
+    pub(super) async fn copies(
+        &self,
+        deployment: Option<&DeploymentName>,
+        key: Option<&BackupKey>,
+    ) -> Result<BTreeMap<BackupKey, Copies>, CatalogError> {
+        let failed = self.failed("list the copies of backups");
+        let rows = match (key, deployment) {
+            (Some(key), _) => {
+                sqlx::query(
+                    "SELECT repository, deployment, shard, id, state FROM copies \
+                     WHERE deployment = $1 AND shard = $2 AND id = $3",
+                )
+                .bind(key.deployment.to_string())
+                .bind(key.shard.to_string())
+                .bind(key.id.to_string())
+                .fetch_all(&self.pool)
+                .await
+            }
+            (None, Some(deployment)) => {
+                sqlx::query("SELECT repository, deployment, shard, id, state FROM copies WHERE deployment = $1")
+                    .bind(deployment.to_string())
+                    .fetch_all(&self.pool)
+                    .await
+            }
+            (None, None) => {
+                sqlx::query("SELECT repository, deployment, shard, id, state FROM copies").fetch_all(&self.pool).await
+            }
+        };
+        let mut copies: BTreeMap<BackupKey, Copies> = BTreeMap::new();
+        for row in rows.map_err(&failed)? {
+            let key = BackupKey {
+                deployment: parsed(&row, "deployment").map_err(&failed)?,
+                shard: parsed(&row, "shard").map_err(&failed)?,
+                id: parsed(&row, "id").map_err(&failed)?,
+            };
+            let repository = parsed(&row, "repository").map_err(&failed)?;
+            copies.entry(key).or_default().insert(repository, json(&row, "state").map_err(&failed)?);
+        }
+        Ok(copies)
+    }
+}

@@ -1,0 +1,86 @@
+//! `urtext repository list` and `check`, and the copies of a backup.
+
+use serde::Serialize;
+use urtext_proto::pb;
+use urtext_types::Timestamp;
+
+use super::time;
+
+/// One backup in one repository.
+#[derive(Debug, Serialize)]
+pub struct StoredCopy {
+    pub repository: String,
+    /// Why it cannot be restored from there.
+    pub trouble: Option<String>,
+    pub verified_at: Option<Timestamp>,
+    pub rehearsed_at: Option<Timestamp>,
+}
+
+impl From<pb::CopySummary> for StoredCopy {
+    fn from(copy: pb::CopySummary) -> Self {
+        let pb::CopySummary { repository, trouble, verified_at_ms, rehearsed_at_ms } = copy;
+        Self { repository, trouble, verified_at: verified_at_ms.map(time), rehearsed_at: rehearsed_at_ms.map(time) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Repositories {
+    pub repositories: Vec<Repository>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Repository {
+    pub name: String,
+    pub address: String,
+    /// Whose agents put their backups there.
+    pub sites: Vec<String>,
+    /// Also those of every site that no repository names.
+    pub takes_others: bool,
+    pub id: Option<String>,
+    pub recipients: Vec<String>,
+    pub trouble: Option<String>,
+    pub backups: u64,
+    pub stored_bytes: u64,
+    pub listed_at: Option<Timestamp>,
+    pub newest: Option<Timestamp>,
+}
+
+impl From<pb::RepositorySummary> for Repository {
+    fn from(summary: pb::RepositorySummary) -> Self {
+        let pb::RepositorySummary {
+            name,
+            address,
+            sites,
+            id,
+            recipients,
+            trouble,
+            backups,
+            stored_bytes,
+            listed_at_ms,
+            newest_ms,
+            takes_others,
+        } = summary;
+        Self {
+            name,
+            address,
+            sites,
+            takes_others,
+            id,
+            recipients,
+            trouble,
+            backups,
+            stored_bytes,
+            listed_at: listed_at_ms.map(time),
+            newest: newest_ms.map(time),
+        }
+    }
+}
+
+/// `urtext repository add`
+#[derive(Debug, Serialize)]
+pub struct AddedRepository {
+    pub name: String,
+    pub address: String,
+    pub sites: Vec<String>,
+    pub recipients: Vec<String>,
+}

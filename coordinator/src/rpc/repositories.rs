@@ -1,0 +1,51 @@
+//! Where backups are kept, and whether it answers.
+
+use urtext_proto::pb;
+use urtext_types::{Chain, Explain};
+
+use crate::{Fault, app::App, repositories::Place};
+
+pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesResponse, Fault> {
+    // What it finds out about each of them is in the list.
+    let _ = app.reconcile(None).await;
+    let backups = app.catalog.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+    let mut repositories = Vec::new();
+    for place in app.repositories.iter() {
+        let here: Vec<_> = backups.iter().filter(|entry| entry.copies.contains_key(place.name())).collect();
+        let (id, recipients, trouble) = look(place, check).await;
+        repositories.push(pb::RepositorySummary {
+            name: place.name().to_string(),
+            address: place.address().to_string(),
+            sites: place.settings.sites.iter().flatten().map(ToString::to_string).collect(),
+            takes_others: place.settings.sites.is_none(),
+            id,
+            recipients,
+            trouble,
+            backups: here.len() as u64,
+            stored_bytes: here.iter().map(|entry| entry.stored_bytes).sum(),
+            listed_at_ms: place.listed_at().map(|at| at.as_millis()),
+            newest_ms: here.iter().map(|entry| entry.received_at).max().map(|at| at.as_millis()),
+        });
+    }
+    Ok(pb::ListRepositoriesResponse { repositories })
+}
+
+/// Its id and its recipients while it answers; what is wrong with it.
+async fn look(place: &Place, check: bool) -> (Option<String>, Vec<String>, Option<String>) {
+    let sentence = |fault: &Fault| match fault.hint() {
+        Some(hint) => format!("{}; {hint}", Chain(fault)),
+        None => Chain(fault).to_string(),
+    };
+    match place.open_unless_resting().await {
+        Ok(repository) => {
+            let header = repository.header();
+            let recipients = header.recipients.iter().map(ToString::to_string).collect();
+            let trouble = match check {
+                true => place.check().await.err().as_ref().map(sentence),
+                false => place.down(),
+            };
+            (Some(header.repository.to_string()), recipients, trouble)
+        }
+        Err(fault) => (None, Vec::new(), Some(sentence(&fault))),
+    }
+}

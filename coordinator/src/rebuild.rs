@@ -51,6 +51,7 @@ impl App {
         let _alone = self.rebuilding.lock().await;
         let attempt = || "rebuild the catalog".to_owned();
         self.record_edges().await?;
+        self.spread_records().await;
         let before = self.catalog.backups(None).await.map_err(Fault::while_doing(attempt()))?;
         let before: BTreeMap<BackupKey, BackupEntry> = before.into_iter().map(|entry| (entry.key(), entry)).collect();
         let Recollection { recalled, unreadable } = self.read_records().await?;

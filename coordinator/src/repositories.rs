@@ -18,8 +18,9 @@ use urtext_types::{Chain, ErrorKind, Explain, RepositoryId, RepositoryName, Site
 
 use crate::{Fault, settings::RepositorySettings};
 
-/// A repository that did not answer is left alone for so long, unless nothing else has what is wanted.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// One of several repositories that did not answer is left alone for so long: not every question waits for the
+/// same silence.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 /// A repository that does not give its own header within this does not answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ pub struct Repositories(Vec<Place>);
 #[derive(Debug)]
 pub struct Place {
     pub settings: RepositorySettings,
+    /// There are others that may have what is wanted.
+    is_one_of_several: bool,
     state: Mutex<State>,
 }
 
@@ -54,13 +57,15 @@ struct Down {
 impl Repositories {
     /// None of them is asked yet.
     pub fn new(settings: &[RepositorySettings]) -> Self {
-        Self(settings.iter().cloned().map(|settings| Place { settings, state: Mutex::default() }).collect())
+        let is_one_of_several = settings.len() > 1;
+        let place = |settings| Place { settings, is_one_of_several, state: Mutex::default() };
+        Self(settings.iter().cloned().map(place).collect())
     }
 
     /// With one that is open already.
     pub fn opened(settings: RepositorySettings, repository: Repository) -> Self {
         let state = State { repository: Some(repository), ..State::default() };
-        Self(vec![Place { settings, state: Mutex::new(state) }])
+        Self(vec![Place { settings, is_one_of_several: false, state: Mutex::new(state) }])
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Place> {
@@ -161,7 +166,8 @@ impl Place {
 
     /// Whether it failed so recently that it is not worth asking again at once.
     pub fn is_resting(&self) -> bool {
-        self.state().down.as_ref().is_some_and(|down| down.tried.elapsed() < ASK_AGAIN_AFTER)
+        let rests = |down: &Down| down.tried.elapsed() < ASK_AGAIN_AFTER;
+        self.is_one_of_several && self.state().down.as_ref().is_some_and(rests)
     }
 
     /// The repository, opened if it was not yet.

@@ -22,7 +22,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::{info, warn};
-use urtext_types::{BackupId, ByteCount, Chain, Timestamp};
+use urtext_types::{BackupId, ByteCount, Chain, DeploymentName, Timestamp};
 
 use crate::{
     BackupKey, Location, ObjectInfo, ObjectName, ObjectPrefix, StoreError, SweepStore, Unfinished, store::with_patience,
@@ -37,6 +37,8 @@ const DELETIONS_IN_FLIGHT: usize = 8;
 /// What is wanted.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
+    /// Only what is of this deployment.
+    pub deployment: Option<DeploymentName>,
     /// The backups that go.
     pub gone: BTreeSet<BackupKey>,
     /// Those of them, and of what has no manifest, that a running task owns: they are left alone.
@@ -153,10 +155,10 @@ impl PrunePlan {
     /// # Errors
     /// The store cannot be listed.
     pub async fn make(store: &dyn SweepStore, request: PruneRequest) -> Result<Self, StoreError> {
-        let PruneRequest { gone, busy, relied_on, grace, now } = request;
+        let PruneRequest { deployment, gone, busy, relied_on, grace, now } = request;
         // Before the objects: a put that ends meanwhile has its object in the listing.
         let unfinished = with_patience(PATIENCE, || store.unfinished()).await?;
-        let everything = ObjectPrefix::backups(None);
+        let everything = ObjectPrefix::backups(deployment.as_ref());
         let folders = with_patience(PATIENCE, || list(store, &everything)).await?;
         let (mut backups, mut orphans, mut waiting) = (Vec::new(), Vec::new(), Waiting::default());
         for (key, folder) in &folders {
@@ -175,7 +177,8 @@ impl PrunePlan {
                 waiting.bytes += seen.bytes;
             }
         }
-        let is_old = |left: &Unfinished| left.modified.plus(grace) <= now;
+        let is_wanted = |left: &Unfinished| deployment.is_none() || everything.contains(&left.object);
+        let is_old = |left: &Unfinished| is_wanted(left) && left.modified.plus(grace) <= now;
         Ok(Self {
             backups,
             orphans,

@@ -47,6 +47,7 @@ async fn scene() -> (MemoryStore, Identity) {
 
 fn request(gone: &[i64], now: Timestamp) -> PruneRequest {
     PruneRequest {
+        deployment: None,
         gone: gone.iter().map(|&n| key(n)).collect(),
         busy: BTreeSet::new(),
         relied_on: BTreeSet::from([key(3)]),

@@ -316,7 +316,8 @@ mod tests {
         let policy = uncommented.policy(&"orders".parse().expect("a name"));
         assert_eq!(policy.on_fork, OnFork::FollowMaster);
         assert_eq!(policy.data_loss_window, Duration::from_secs(900));
-        assert_eq!((example.grace, minimal.grace), (Duration::from_secs(86_400), Duration::from_secs(86_400)));
+        assert_eq!((uncommented.grace, minimal.grace), (Duration::from_secs(86_400), Duration::from_secs(86_400)));
+        assert_eq!(uncommented.default_policy, minimal.default_policy);
         let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
         assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
     }

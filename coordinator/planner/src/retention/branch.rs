@@ -34,7 +34,8 @@ impl<'a> Branches<'a> {
     /// `order` is the view's backups, the last received first.
     pub(super) fn of(view: &'a RetentionView, order: &[&StoredBackup]) -> Self {
         let lineage = view.lineage.trusted(&view.contradictions);
-        let decision = view.accepted.iter().max_by_key(|decision| decision.at);
+        // As the verdict does: of simultaneous ones the one about the greater history.
+        let decision = view.accepted.iter().max_by_key(|decision| (decision.at, decision.history, &decision.over));
         let named = decision.into_iter().flat_map(|decision| decision.over.iter().copied().chain([decision.history]));
         let on_backups = order.iter().filter_map(|backup| Some(backup.position?.history));
         let chart = Chart::new(&lineage, on_backups.chain(named));

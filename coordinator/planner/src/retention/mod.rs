@@ -163,8 +163,11 @@ pub fn retention<Z: TimeZone>(view: &RetentionView, policy: &RetentionPolicy, zo
     order.sort_unstable_by(|a, b| (b.received_at, b.id).cmp(&(a.received_at, a.id)));
     let branches = Branches::of(view, &order);
     let mut reasons: Vec<BTreeSet<RetentionReason>> = vec![BTreeSet::new(); order.len()];
+    let rules = Rules { order: &order, policy, zone, now: view.now };
     for branch in &branches.living {
-        apply(&order, branch, branches.living.len() > 1, view.now, policy, zone, &mut reasons);
+        // With only one, nobody needs to be told which.
+        let named = branch.history.filter(|_| branches.living.len() > 1);
+        rules.apply(branch, named, &mut reasons);
     }
     for (i, backup) in order.iter().enumerate() {
         reasons[i].extend(orders(view, backup));
@@ -195,45 +198,48 @@ pub fn retention<Z: TimeZone>(view: &RetentionView, policy: &RetentionPolicy, zo
     }
 }
 
-/// Adds what the rules, and the promise about the last good one, say within one branch.
-fn apply<Z: TimeZone>(
-    order: &[&StoredBackup],
-    branch: &Branch,
-    is_one_of_several: bool,
+/// What the branches are judged by.
+struct Rules<'a, Z> {
+    /// The last received first.
+    order: &'a [&'a StoredBackup],
+    policy: &'a RetentionPolicy,
+    zone: &'a Z,
     now: Timestamp,
-    policy: &RetentionPolicy,
-    zone: &Z,
-    reasons: &mut [BTreeSet<RetentionReason>],
-) {
-    let named = branch.history.filter(|_| is_one_of_several);
-    let is_good = |i: &usize| order[*i].is_good(now);
-    let mut by_node: BTreeMap<&NodeName, Vec<usize>> = BTreeMap::new();
-    for &i in branch.members.iter().filter(|&&i| order[i].is_sound(now)) {
-        by_node.entry(&order[i].node).or_default().push(i);
-    }
-    for members in by_node.values() {
-        let good: Vec<usize> = members.iter().copied().filter(is_good).collect();
-        for (i, Claim { period, nth, of, label }) in claims(policy, zone, &good, |i| order[i].received_at) {
-            reasons[i].insert(RetentionReason::Rule { period, nth, of, label, branch: named });
+}
+
+impl<Z: TimeZone> Rules<'_, Z> {
+    /// Adds what the rules, and the promise about the last good one, say within one branch.
+    fn apply(&self, branch: &Branch, named: Option<ReplicationId>, reasons: &mut [BTreeSet<RetentionReason>]) {
+        let Self { order, policy, zone, now } = *self;
+        let is_good = |i: &usize| order[*i].is_good(now);
+        let mut by_node: BTreeMap<&NodeName, Vec<usize>> = BTreeMap::new();
+        for &i in branch.members.iter().filter(|&&i| order[i].is_sound(now)) {
+            by_node.entry(&order[i].node).or_default().push(i);
         }
-        // Damaged ones are weighed beside the good ones, so that they take no place of theirs.
-        let spoilt: Vec<usize> =
-            members.iter().copied().filter(|&i| order[i].damaged.is_some() || good.contains(&i)).collect();
-        if spoilt.len() == good.len() {
-            continue;
-        }
-        let would_stay: BTreeSet<usize> =
-            claims(policy, zone, &spoilt, |i| order[i].received_at).into_iter().map(|(i, _)| i).collect();
-        for &i in spoilt.iter().filter(|&&i| order[i].damaged.is_some()) {
-            let has_newer = branch.members.iter().take_while(|&&other| other != i).any(|other| is_good(other));
-            if would_stay.contains(&i) || !has_newer {
-                let reason = order[i].damaged.clone().unwrap_or_default();
-                reasons[i].insert(RetentionReason::Damaged { reason, has_newer });
+        for members in by_node.values() {
+            let good: Vec<usize> = members.iter().copied().filter(is_good).collect();
+            for (i, Claim { period, nth, of, label }) in claims(policy, zone, &good, |i| order[i].received_at) {
+                reasons[i].insert(RetentionReason::Rule { period, nth, of, label, branch: named });
+            }
+            // Damaged ones are weighed beside the good ones, so that they take no place of theirs.
+            let spoilt: Vec<usize> =
+                members.iter().copied().filter(|&i| order[i].damaged.is_some() || is_good(&i)).collect();
+            if spoilt.len() == good.len() {
+                continue;
+            }
+            let would_stay: BTreeSet<usize> =
+                claims(policy, zone, &spoilt, |i| order[i].received_at).into_iter().map(|(i, _)| i).collect();
+            for &i in spoilt.iter().filter(|&&i| order[i].damaged.is_some()) {
+                let has_newer = branch.members.iter().take_while(|&&other| other != i).any(|other| is_good(other));
+                if would_stay.contains(&i) || !has_newer {
+                    let reason = order[i].damaged.clone().unwrap_or_default();
+                    reasons[i].insert(RetentionReason::Damaged { reason, has_newer });
+                }
             }
         }
-    }
-    if let Some(&i) = branch.best_first.iter().find(|i| is_good(i)) {
-        reasons[i].insert(RetentionReason::LastGood { branch: named });
+        if let Some(&i) = branch.best_first.iter().find(|i| is_good(i)) {
+            reasons[i].insert(RetentionReason::LastGood { branch: named });
+        }
     }
 }
 

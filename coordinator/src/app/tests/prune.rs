@@ -41,7 +41,7 @@ async fn verify(app: &App, keys: &[BackupKey]) {
 /// Lets only the newest stay for the rules' sake.
 fn only_the_last(app: &mut App) {
     let text = std::fs::read_to_string(app.directory.settings()).expect("its settings");
-    let text = text.replace("daily = 14", "daily = 0");
+    let text = format!("{text}\n[retention]\ndaily = 0\n");
     app.settings = Settings::parse(&text, &app.directory.settings()).expect("settings");
 }
 

@@ -58,6 +58,8 @@ pub struct App {
     pub records_to_spread: AtomicBool,
     /// Held while the index is made again.
     pub rebuilding: tokio::sync::Mutex<()>,
+    /// Held while something is deleted.
+    pub pruning: tokio::sync::Mutex<()>,
     /// What was measured since it was last made durable.
     pub unsaved: Mutex<Unsaved>,
     /// Everything that runs beside the requests; waited for at the end.
@@ -121,6 +123,7 @@ impl App {
             record_clock: RecordClock::default(),
             records_to_spread: AtomicBool::new(true),
             rebuilding: tokio::sync::Mutex::default(),
+            pruning: tokio::sync::Mutex::default(),
             unsaved: Mutex::default(),
             background: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -3,12 +3,12 @@
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
-//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
+//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`advice`], [`alarms`], [`restoring`],
 //! [`following`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
-//! The coordinator never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It
-//! does not hold the key that opens backups: that is the operator's. The command line does, on the operator's
+//! The coordinator never talks to a Redis server and never sees the plaintext of a backup. It deletes one only where
+//! [`prune`] says so, by rules or by a person's word, and on record. It does not hold the key that opens backups: that is the operator's. The command line does, on the operator's
 //! machine: it opens backups, tells what is in them ([`inspect`]) and what differs between two ([`compare`]).
 
 pub mod adding;
@@ -30,11 +30,13 @@ pub mod init;
 pub mod inspect;
 pub mod learn;
 pub mod objects;
+pub mod prune;
 pub mod rebuild;
 pub mod reconcile;
 pub mod records;
 pub mod repositories;
 pub mod restoring;
+pub mod retention;
 mod rpc;
 pub mod serve;
 pub mod sessions;

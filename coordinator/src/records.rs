@@ -63,7 +63,8 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
         RecordBody::Vouch { shard, backup } => {
             (shard, Recalled::Vouch(Vouch { record: id, backup, by: who, at, reason }))
         }
-        RecordBody::Audit { .. } => return None,
+        // Read whenever something is to go: see `retention`.
+        RecordBody::Hold { .. } | RecordBody::LetGo { .. } | RecordBody::Audit { .. } => return None,
     };
     Some((ShardKey::new(deployment, shard), recalled))
 }
@@ -140,7 +141,7 @@ impl App {
     ///
     /// # Errors
     /// No repository answers.
-    async fn records(
+    pub(crate) async fn records(
         &self,
         deployment: &DeploymentName,
         kind: RecordKind,
@@ -318,7 +319,7 @@ impl App {
         };
         let mut records = Vec::new();
         for deployment in &deployments {
-            for kind in [RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::Audit] {
+            for kind in RecordKind::ALL.into_iter().filter(|kind| *kind != RecordKind::LineageEdge) {
                 let read = self.records(deployment, kind).await;
                 for record in read.map_err(Fault::while_doing("read the audit"))? {
                     match record {

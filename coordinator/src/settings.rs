@@ -1,5 +1,7 @@
 //! `urtext.toml`: parsed once, into types. Unknown keys are errors that name key and file.
 
+mod retention;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -8,8 +10,10 @@ use std::{
     time::Duration,
 };
 
+use self::retention::RetentionFile;
 use serde::Deserialize;
 use thiserror::Error;
+use urtext_planner::RetentionPolicy;
 use urtext_repository::{InvalidAddress, StoreAddress};
 use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryName, SiteName};
 
@@ -25,6 +29,8 @@ pub struct Settings {
     /// Where backups are kept: one at least, the one of the key `repository` first.
     pub repositories: Vec<RepositorySettings>,
     pub observe_every: Duration,
+    /// How old what no manifest names must be before it is deleted.
+    pub grace: Duration,
     default_policy: DeploymentPolicy,
     policies: BTreeMap<DeploymentName, DeploymentPolicy>,
 }
@@ -49,6 +55,7 @@ pub struct DeploymentPolicy {
     pub max_link_down: Duration,
     /// The target, not the measurement.
     pub data_loss_window: Duration,
+    pub retention: RetentionPolicy,
 }
 
 /// Who decides between the branches of a fork.
@@ -107,6 +114,7 @@ impl Settings {
             on_fork,
             max_link_down,
             data_loss_window,
+            mut retention,
             deployments,
         } = file;
 
@@ -130,14 +138,16 @@ impl Settings {
             return Err(invalid("observe_every".to_owned(), "must lie between 100ms and 3s".to_owned()));
         }
 
+        let grace = retention.take_grace().map_err(|(key, problem)| invalid(key, problem))?;
         let built_in = DeploymentPolicy {
             on_fork: OnFork::Refuse,
             max_link_down: Duration::from_secs(30),
             data_loss_window: Duration::from_secs(24 * 3600),
+            retention: RetentionPolicy::default(),
         };
-        let default_policy = PolicyFile { on_fork, max_link_down, data_loss_window }
+        let default_policy = PolicyFile { on_fork, max_link_down, data_loss_window, retention }
             .over(&built_in)
-            .map_err(|(key, problem)| invalid(key.to_owned(), problem))?;
+            .map_err(|(key, problem)| invalid(key, problem))?;
         let policies = deployments
             .into_iter()
             .map(|(name, policy)| {
@@ -147,7 +157,7 @@ impl Settings {
                 Ok((name, policy))
             })
             .collect::<Result<_, SettingsError>>()?;
-        Ok(Self { listen, advertise, repositories, observe_every, default_policy, policies })
+        Ok(Self { listen, advertise, repositories, observe_every, grace, default_policy, policies })
     }
 
     /// The policy that holds for `deployment`.
@@ -169,6 +179,8 @@ struct File {
     on_fork: Option<OnFork>,
     max_link_down: Option<String>,
     data_loss_window: Option<String>,
+    #[serde(default)]
+    retention: RetentionFile,
     #[serde(default)]
     deployments: BTreeMap<DeploymentName, PolicyFile>,
 }
@@ -226,18 +238,21 @@ struct PolicyFile {
     on_fork: Option<OnFork>,
     max_link_down: Option<String>,
     data_loss_window: Option<String>,
+    #[serde(default)]
+    retention: RetentionFile,
 }
 
 impl PolicyFile {
-    fn over(self, default: &DeploymentPolicy) -> Result<DeploymentPolicy, (&'static str, String)> {
-        let Self { on_fork, max_link_down, data_loss_window } = self;
-        let or = |key: &'static str, text: Option<String>, default: Duration| {
-            text.map_or(Ok(default), |text| duration(&text).map_err(|problem| (key, problem)))
+    fn over(self, default: &DeploymentPolicy) -> Result<DeploymentPolicy, (String, String)> {
+        let Self { on_fork, max_link_down, data_loss_window, retention } = self;
+        let or = |key: &str, text: Option<String>, default: Duration| {
+            text.map_or(Ok(default), |text| duration(&text).map_err(|problem| (key.to_owned(), problem)))
         };
         Ok(DeploymentPolicy {
             on_fork: on_fork.unwrap_or(default.on_fork),
             max_link_down: or("max_link_down", max_link_down, default.max_link_down)?,
             data_loss_window: or("data_loss_window", data_loss_window, default.data_loss_window)?,
+            retention: retention.over(&default.retention)?,
         })
     }
 }
@@ -301,6 +316,10 @@ mod tests {
         let policy = uncommented.policy(&"orders".parse().expect("a name"));
         assert_eq!(policy.on_fork, OnFork::FollowMaster);
         assert_eq!(policy.data_loss_window, Duration::from_secs(900));
+        assert_eq!((uncommented.grace, minimal.grace), (Duration::from_secs(86_400), Duration::from_secs(86_400)));
+        assert_eq!(uncommented.default_policy, minimal.default_policy);
+        let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
+        assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
     }
 
     #[test]
@@ -325,7 +344,8 @@ mod tests {
         check_refused(
             "max_link_dwon = '1s'",
             "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
-             `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `deployments`",
+             `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `retention`, \
+             `deployments`",
         );
         check_refused(
             "repository = 'ftp://host/prefix'",
@@ -352,6 +372,15 @@ mod tests {
         check_refused(
             "observe_every = '1h'",
             "observe_every in /etc/urtext/urtext.toml: must lie between 100ms and 3s",
+        );
+        check_refused(
+            "retention.grace = '5m'",
+            "retention.grace in /etc/urtext/urtext.toml: must be at least 1h: what is being written would be deleted",
+        );
+        check_refused(
+            "deployments.orders.retention.grace = '24h'",
+            "deployments.orders.retention.grace in /etc/urtext/urtext.toml: holds for whole repositories: write it into \
+             [retention]",
         );
         check_refused("advertise = ['nowhere']", "advertise in /etc/urtext/urtext.toml: \"nowhere\" is not host:port");
         check_refused(

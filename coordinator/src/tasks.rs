@@ -5,7 +5,7 @@
 //! resolved as failed, never silently dropped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
 };
 
@@ -133,6 +133,16 @@ impl Tasks {
             task.state().outcome.is_none()
                 && matches!(task.stored.work, TaskWork::Capture { backup: other, .. } if other == backup)
         })
+    }
+
+    /// The backups that running tasks write or read.
+    pub fn busy(&self) -> BTreeSet<BackupId> {
+        let open = self.lock();
+        let open = open.values().filter(|task| task.state().outcome.is_none());
+        open.map(|task| match task.stored.work {
+            TaskWork::Capture { backup } | TaskWork::Restore { backup, .. } => backup,
+        })
+        .collect()
     }
 
     pub fn progress(&self, id: TaskId, progress: pb::TaskPhase) {

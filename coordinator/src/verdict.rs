@@ -112,7 +112,7 @@ impl App {
         }
     }
 
-    fn unknown_deployment(&self, deployment: &DeploymentName) -> Fault {
+    pub(crate) fn unknown_deployment(&self, deployment: &DeploymentName) -> Fault {
         let mut known: Vec<String> = self.shards(None).into_iter().map(|key| key.deployment.to_string()).collect();
         known.dedup();
         let fault = Fault::new(ErrorKind::NotFound, format!("there is no deployment {deployment}"));

@@ -2,7 +2,10 @@
 
 use std::{fs, sync::Arc};
 
-use urtext_repository::{StoreAddress, testing::check_conformance};
+use urtext_repository::{
+    StoreAddress,
+    testing::{check_conformance, check_sweeping},
+};
 use urtext_tests::{
     data::{Contents, load_strings},
     fleet::{Fleet, ORDERS},
@@ -17,7 +20,12 @@ fn a_bucket_is_a_store() {
     if let Some(address) = std::env::var_os(WITH_KEYS) {
         let address: StoreAddress = address.to_string_lossy().parse().expect("an address");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        return runtime.block_on(check_conformance(Arc::clone(&address.open().expect("open"))));
+        return runtime.block_on(async {
+            let store = address.open_to_sweep().expect("open");
+            check_sweeping(Arc::clone(&store)).await;
+            crate::prune::check_pruning(store.as_ref()).await;
+            check_conformance(store).await;
+        });
     }
     let server = ObjectServer::start();
     // In this order: what is below the prefix is in the whole bucket, too.

@@ -14,6 +14,7 @@ mod identity;
 mod inspect_diff;
 mod memory;
 mod outages;
+mod prune;
 mod rdb_contents;
 mod rdb_digest;
 mod rdb_live;

@@ -35,6 +35,8 @@ mod guard;
 
 mod capture;
 
+mod retention;
+
 mod data_as_of;
 
 mod picture;
@@ -49,6 +51,10 @@ pub use histories::{Learned, ShardHistories};
 pub use picture::{Detail, Picture};
 pub use print::print_selection;
 pub use reasons::Reasons;
+pub use retention::{
+    Held, LetGo, Period, Retention, RetentionPolicy, RetentionReason, RetentionVerdict, RetentionView, StoredBackup,
+    print_retention, retention,
+};
 pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
 pub use timeline::{ClockSkew, Mark, Sample, Timeline, Witness};

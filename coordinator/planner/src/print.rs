@@ -114,13 +114,13 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn line(out: &mut String, text: &str) {
+pub(crate) fn line(out: &mut String, text: &str) {
     writeln!(out, "{}", text.trim_end()).expect("writing to a string cannot fail");
 }
 
 /// Wraps at words; continued lines are indented by two more. What stands between backquotes is a
 /// command to be copied: it stays on one line.
-fn wrap(out: &mut String, indent: &str, text: &str) {
+pub(crate) fn wrap(out: &mut String, indent: &str, text: &str) {
     let mut current = indent.to_owned();
     let mut is_empty = true;
     let mut is_command = false;

@@ -6,6 +6,7 @@
 mod contents;
 mod decisions;
 mod repositories;
+mod retention;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Tim
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
 pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
+pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
 };

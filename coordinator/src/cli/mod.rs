@@ -112,6 +112,9 @@ impl Context {
             Command::Vouch(args) => commands::decisions::vouch(self, args).await,
             Command::Audit(args) => commands::decisions::audit(self, args).await,
             Command::Events(args) => commands::events::run(self, args).await,
+            Command::Retention(args) => commands::retention::show(self, args).await,
+            Command::Prune(args) => commands::retention::prune(self, args).await,
+            Command::Hold(args) => commands::retention::hold(self, args).await,
             Command::Repository { command: RepositoryCommand::List } => commands::repository::list(self, false).await,
             Command::Repository { command: RepositoryCommand::Check } => commands::repository::list(self, true).await,
             Command::Repository { command: RepositoryCommand::Add(args) } => {

@@ -23,6 +23,7 @@ use crate::{
     capture::SnapshotRequest,
     catalog::Wanted,
     following,
+    prune::PruneAsk,
     restoring::{Choice, RestoreRequest},
     shard::ShardKey,
     verdict::{Ask, HistoryPrefix},
@@ -212,6 +213,53 @@ impl pb::control_server::Control for Service {
         let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
         let records = self.0.audit(deployment.as_ref()).await?;
         Ok(Response::new(pb::AuditResponse { entries: records.into_iter().map(audit_entry).collect() }))
+    }
+
+    async fn retention(
+        &self,
+        request: Request<pb::RetentionRequest>,
+    ) -> Result<Response<pb::RetentionResponse>, Status> {
+        peers::person(&request, "ask what stays")?;
+        let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
+        let retained = self.0.retention(deployment.as_ref()).await?;
+        let shards = retained.iter().map(super::retention::shard_retention).collect();
+        Ok(Response::new(pb::RetentionResponse { shards }))
+    }
+
+    async fn prune(&self, request: Request<pb::PruneRequest>) -> Result<Response<pb::PruneResponse>, Status> {
+        let by = peers::operator(&request, "remove backups")?.to_string();
+        let pb::PruneRequest { deployment, dry_run, plan } = request.into_inner();
+        let deployment = optional_deployment(deployment.as_deref())?;
+        let pruned = self.0.prune(PruneAsk { deployment, dry_run, plan, by }).await?;
+        Ok(Response::new(super::retention::pruned(&pruned)))
+    }
+
+    async fn hold(&self, request: Request<pb::HoldRequest>) -> Result<Response<pb::HoldResponse>, Status> {
+        let by = peers::operator(&request, "hold backups")?.to_string();
+        let pb::HoldRequest { backup_id, release, reason } = request.into_inner();
+        let backup = parse("backup_id", &backup_id).map_err(Fault::from)?;
+        let record = self.0.hold(backup, release, reason, &by).await?;
+        Ok(Response::new(pb::HoldResponse { record_id: record.to_string() }))
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<pb::ListHoldsRequest>,
+    ) -> Result<Response<pb::ListHoldsResponse>, Status> {
+        peers::person(&request, "list what is on hold")?;
+        let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
+        let holds = self.0.holds(deployment.as_ref()).await?;
+        Ok(Response::new(pb::ListHoldsResponse { holds: holds.into_iter().map(super::retention::held).collect() }))
+    }
+
+    async fn let_go(&self, request: Request<pb::LetGoRequest>) -> Result<Response<pb::LetGoResponse>, Status> {
+        let by = peers::operator(&request, "let go of branches")?.to_string();
+        let pb::LetGoRequest { deployment, shard, history, reason } = request.into_inner();
+        let shard = self.shard(&deployment, shard.as_deref())?;
+        let history = HistoryPrefix::new(history.to_vec())?;
+        let (history, record) = self.0.let_go(&shard, &history, reason, &by).await?;
+        let history = history.as_bytes().to_vec().into();
+        Ok(Response::new(pb::LetGoResponse { history, record_id: record.to_string() }))
     }
 
     async fn list_repositories(

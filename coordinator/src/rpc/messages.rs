@@ -254,6 +254,13 @@ pub(super) fn audit_entry(record: Record) -> pb::AuditEntry {
             ("accepted a lineage".to_owned(), format!("history {history}{rest}, shard {shard}"))
         }
         RecordBody::Vouch { shard, backup } => ("vouched".to_owned(), format!("backup {backup}, shard {shard}")),
+        RecordBody::Hold { shard, backup, released } => {
+            let action = if released { "released" } else { "put on hold" };
+            (action.to_owned(), format!("backup {backup}, shard {shard}"))
+        }
+        RecordBody::LetGo { shard, history } => {
+            ("let go of a branch".to_owned(), format!("history {history}, shard {shard}"))
+        }
         RecordBody::LineageEdge { shard, edge } => {
             ("learned a fork".to_owned(), format!("history {} from {}, shard {shard}", edge.child, edge.parent))
         }

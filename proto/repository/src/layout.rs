@@ -261,6 +261,8 @@ mod tests {
             proptest::strategy::Just(RecordKind::LineageEdge),
             proptest::strategy::Just(RecordKind::AcceptedLineage),
             proptest::strategy::Just(RecordKind::Vouch),
+            proptest::strategy::Just(RecordKind::Hold),
+            proptest::strategy::Just(RecordKind::LetGo),
             proptest::strategy::Just(RecordKind::Audit)
         ];
         prop_oneof![

@@ -38,6 +38,11 @@ pub enum RecordBody {
     AcceptedLineage { shard: ShardName, history: ReplicationId, over: Vec<ReplicationId> },
     /// An operator has looked: a backup that holds far less than those before it is right all the same.
     Vouch { shard: ShardName, backup: BackupId },
+    /// An operator wants a backup to stay, whatever the rules say; or, later, no longer. The latest one of a
+    /// backup holds.
+    Hold { shard: ShardName, backup: BackupId, released: bool },
+    /// An operator no longer wants what is set aside of a history, and of what descends from it.
+    LetGo { shard: ShardName, history: ReplicationId },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
 }
@@ -48,6 +53,8 @@ impl RecordBody {
             Self::LineageEdge { .. } => RecordKind::LineageEdge,
             Self::AcceptedLineage { .. } => RecordKind::AcceptedLineage,
             Self::Vouch { .. } => RecordKind::Vouch,
+            Self::Hold { .. } => RecordKind::Hold,
+            Self::LetGo { .. } => RecordKind::LetGo,
             Self::Audit { .. } => RecordKind::Audit,
         }
     }
@@ -59,12 +66,15 @@ pub enum RecordKind {
     LineageEdge,
     AcceptedLineage,
     Vouch,
+    Hold,
+    LetGo,
     Audit,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Audit];
+    pub const ALL: [Self; 6] =
+        [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Hold, Self::LetGo, Self::Audit];
 }
 
 impl fmt::Display for RecordKind {
@@ -73,6 +83,8 @@ impl fmt::Display for RecordKind {
             Self::LineageEdge => "lineage-edge",
             Self::AcceptedLineage => "accepted-lineage",
             Self::Vouch => "vouch",
+            Self::Hold => "hold",
+            Self::LetGo => "let-go",
             Self::Audit => "audit",
         })
     }

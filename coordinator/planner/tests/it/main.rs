@@ -4,6 +4,7 @@ mod fleet;
 mod oracle;
 mod picture;
 mod properties;
+mod retention;
 mod scale;
 mod scenarios;
 mod times;

@@ -27,10 +27,14 @@ impl ManifestSigner for Signer {
 
 /// Commits a backup at `offset` behind everybody's back: the manifest that the format's page shows.
 async fn commit(app: &App, node: &AgentIdentity, n: u8, offset: u64) -> BackupKey {
+    commit_at(app, node, BackupId::new(now(), [n; 10]), offset).await
+}
+
+/// The same, under an id of the caller's.
+pub(super) async fn commit_at(app: &App, node: &AgentIdentity, id: BackupId, offset: u64) -> BackupKey {
     let format = include_str!("../../../../proto/repository/FORMAT.md");
     let example = format.split("```json manifest\n").nth(1).and_then(|rest| rest.split("```").next());
     let mut manifest: Manifest = serde_json::from_str(example.expect("an example")).expect("a manifest");
-    let id = BackupId::new(now(), [n; 10]);
     (manifest.backup, manifest.deployment, manifest.node) = (id, node.deployment.clone(), node.node.clone());
     manifest.position = manifest.position.map(|at| Position::new(at.history, Offset::new(offset).expect("small")));
     (manifest.fork, manifest.lineage, manifest.observed_before) = (None, Vec::new(), None);

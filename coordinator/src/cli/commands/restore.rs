@@ -139,7 +139,7 @@ pub(in crate::cli) fn identities(
 }
 
 /// Yes, or nothing happens.
-fn ask() -> Result<(), Stop> {
+pub(in crate::cli) fn ask() -> Result<(), Stop> {
     if !io::stdin().is_terminal() {
         return Err(Fault::new(ErrorKind::Refused, "nobody is here to say yes to the plan")
             .with_hint("--yes goes on without asking; nothing was started")

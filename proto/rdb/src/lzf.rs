@@ -282,12 +282,7 @@ impl Stream {
     }
 
     /// Reads all of `input` but its last bytes, fewer than [`LOOKAHEAD`]; gives how much that is.
-    fn run(
-        &mut self,
-        input: &[u8],
-        piece: usize,
-        emit: &mut impl FnMut(&[u8], bool),
-    ) -> Result<usize, &'static str> {
+    fn run(&mut self, input: &[u8], piece: usize, emit: &mut impl FnMut(&[u8], bool)) -> Result<usize, &'static str> {
         let mut read = 0;
         while input.len() - read >= LOOKAHEAD {
             let damaged = match &mut self.output {

@@ -160,7 +160,7 @@ impl Parser {
                 self.need = need;
                 Ok(done)
             }
-            Stop::Fault(fault) => Err(self.explain(fault)),
+            Stop::Fault(fault) => Err(self.explain(*fault)),
         }
     }
 

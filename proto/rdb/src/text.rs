@@ -42,6 +42,12 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
     scratch: &mut Scratch,
     sink: &mut F,
 ) -> Result<Option<Passing>, Stop> {
+    if let Some(bytes) = cursor.plain() {
+        if depth == Depth::Values {
+            sink(Event::Item(Item::Text { part, bytes, last: true }));
+        }
+        return Ok(None);
+    }
     let at = cursor.position();
     match cursor.string_head()? {
         StringHead::Plain(len)

@@ -12,16 +12,16 @@ const REACH: usize = 1 << 13;
 /// From here on literals end and matches begin; from the second on, a byte of more length follows.
 const MATCH: usize = 32;
 const LONG_MATCH: usize = 224;
-/// No instruction is longer: 1 + 32 bytes of literals. Rounded up.
+/// The longest literals and a match behind them: 33 + 3 bytes, rounded up.
 const LOOKAHEAD: usize = 40;
-/// No instruction writes more: its longest match, rounded up to whole copies.
-const INSTRUCTION: usize = 264 + 16;
+/// What these two write at most, rounded up to whole copies.
+const ROOM: usize = 32 + 264 + 16;
 
 /// What has been decoded last.
 type Window = [u8; WINDOW];
 const WINDOW: usize = 128 << 10;
-/// The next instruction fits a window that is filled up to here.
-const FULL: usize = WINDOW - INSTRUCTION;
+/// What is next fits a window that is filled up to here.
+const FULL: usize = WINDOW - ROOM;
 
 fn new_window() -> Box<Window> {
     vec![0; WINDOW].try_into().expect("as long as a window")
@@ -43,23 +43,28 @@ fn decode_run(input: &[u8], mut done: usize, window: &mut Window) -> Run {
     while let Some(ahead) = rest.first_chunk::<LOOKAHEAD>()
         && done < FULL
     {
-        let control = usize::from(ahead[0]);
+        let mut control = usize::from(ahead[0]);
+        let mut at = 0;
         if control < MATCH {
             copy::<16>(&ahead[1..], &mut window[done..]);
             if control >= 16 {
                 copy::<16>(&ahead[17..], &mut window[done + 16..]);
             }
             done += control + 1;
-            rest = &rest[control + 2..];
-            continue;
+            at = control + 2;
+            // Nearly always a match: only the longest literals are followed by more of them.
+            control = usize::from(ahead[at]);
+            if control < MATCH {
+                rest = &rest[at..];
+                continue;
+            }
         }
-        let long = control >= LONG_MATCH;
-        let low = if long { ahead[2] } else { ahead[1] };
-        let distance = ((control & 31) << 8 | usize::from(low)) + 1;
-        if distance > done {
-            return Run { read: input.len() - rest.len(), done, damaged: true };
-        }
-        if !long {
+        let high = (control & 31) << 8;
+        if control < LONG_MATCH {
+            let distance = (high | usize::from(ahead[at + 1])) + 1;
+            if distance > done {
+                return Run { read: input.len() - rest.len() + at, done, damaged: true };
+            }
             let count = (control >> 5) + 2;
             if distance < 8 {
                 copy_near(window, done, distance, count);
@@ -67,19 +72,23 @@ fn decode_run(input: &[u8], mut done: usize, window: &mut Window) -> Run {
                 copy_back::<8>(window, done, distance);
             }
             done += count;
-            rest = &rest[2..];
+            rest = &rest[at + 2..];
         } else {
-            let count = usize::from(ahead[1]) + 9;
+            let distance = (high | usize::from(ahead[at + 2])) + 1;
+            if distance > done {
+                return Run { read: input.len() - rest.len() + at, done, damaged: true };
+            }
+            let count = usize::from(ahead[at + 1]) + 9;
             if distance < 16 {
                 copy_near(window, done, distance, count);
             } else {
                 copy_back::<16>(window, done, distance);
-                for at in (16..count).step_by(16) {
-                    copy_back::<16>(window, done + at, distance);
+                for more in (16..count).step_by(16) {
+                    copy_back::<16>(window, done + more, distance);
                 }
             }
             done += count;
-            rest = &rest[3..];
+            rest = &rest[at + 3..];
         }
     }
     Run { read: input.len() - rest.len(), done, damaged: false }

@@ -3,7 +3,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::{
-    Checksum, Depth, Event, RdbError,
+    Checksum, Depth, Event, RdbError, RdbHeader,
     cursor::{Cursor, Fault, FaultKind, Stop},
     machine::Machine,
     walk::Limits,
@@ -71,6 +71,9 @@ impl Parser {
         match (self.failed, self.ended) {
             (Some(error), _) => Err(error),
             (None, Some(checksum)) => Ok(checksum),
+            (None, None) if self.machine.header().is_none() && !RdbHeader::may_begin_with(&self.carry) => {
+                Err(RdbError::NotRdb { found: self.carry })
+            }
             (None, None) => Err(RdbError::Truncated { bytes: self.fed }),
         }
     }

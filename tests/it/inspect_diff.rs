@@ -110,6 +110,7 @@ fn damage_is_named_with_its_place_and_exit_code() {
     check("flipped", &flipped, 7, &["use another copy"]);
     check("log", b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n", 7, &["not an RDB", "append-only"]);
     check("text", b"this is only a letter to somebody", 7, &["not an RDB"]);
+    check("short", b"hello", 7, &["not an RDB"]);
     check("gzip", &[&[0x1f, 0x8b][..], &sound].concat(), 7, &["gzip"]);
     check("newer", b"REDIS0099\xff\0\0\0\0\0\0\0\0", 5, &["version", "update Urtext"]);
 

@@ -218,7 +218,7 @@ impl Source {
 /// An RDB that cannot be read, with what else the bytes may be.
 pub(super) fn rdb_fault(attempt: String, error: RdbError) -> Fault {
     let RdbError::NotRdb { found } = &error else { return Fault::while_doing(attempt)(error) };
-    let hint = match found {
+    let hint = match found.as_slice() {
         [0x1f, 0x8b, ..] => Some("this is gzip: zcat FILE | urtext … -"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("this is zstd: zstd -dc FILE | urtext … -"),
         [b'a', b'g', b'e', b'-', ..] => {

@@ -3,10 +3,16 @@
 use crate::{
     Depth, Event, Item, Part, ValueType,
     cursor::{Cursor, FaultKind, Stop},
-    packed::{Damage, Entry, intset, listpack, parse_score, ziplist, zipmap},
+    packed::{
+        Damage, Entry, intset,
+        listpack::{self, Listpack},
+        parse_score, ziplist, zipmap,
+    },
     text,
     walk::{Context, Step, UNIT_BYTES, decode},
 };
+
+const NO_SCORE: Damage = "a score is not a number";
 
 /// What follows in the file for one element, in this order.
 #[derive(Debug, Clone, Copy)]
@@ -178,8 +184,20 @@ impl Collection {
             }
             Layout::Packed(_) => {}
             Layout::Pieces(pieces) => {
+                let values = context.depth == Depth::Values;
                 while self.left > 0 {
-                    let pass = self.piece(pieces[self.at], context, cursor, sink)?;
+                    // Nearly all text is short and here.
+                    let pass = if let Piece::Text(part) = pieces[self.at]
+                        && let Some(bytes) = cursor.plain()
+                    {
+                        self.elements += 1;
+                        if values {
+                            sink(Event::Item(Item::Text { part, bytes, last: true }));
+                        }
+                        None
+                    } else {
+                        self.piece(pieces[self.at], context, cursor, sink)?
+                    };
                     cursor.commit();
                     self.at += 1;
                     if self.at == pieces.len() {
@@ -219,7 +237,7 @@ impl Collection {
             Piece::Score => {
                 let score = f64::from_le_bytes(cursor.array()?);
                 if score.is_nan() {
-                    return Err(cursor.damaged("a score is not a number"));
+                    return Err(cursor.damaged(NO_SCORE));
                 }
                 if values {
                     sink(Event::Item(Item::Score(score)));
@@ -359,12 +377,12 @@ fn own_fields(context: &mut Context, cursor: &mut Cursor<'_>) -> Result<Vec<Vec<
 /// The text form of scores up to RDB version 7.
 fn old_score(cursor: &mut Cursor<'_>) -> Result<f64, Stop> {
     Ok(match cursor.byte()? {
-        253 => return Err(cursor.damaged("a score is not a number")),
+        253 => return Err(cursor.damaged(NO_SCORE)),
         254 => f64::INFINITY,
         255 => f64::NEG_INFINITY,
         len => {
             let text = cursor.take(usize::from(len))?;
-            parse_score(text).ok_or_else(|| cursor.damaged("a score is not a number"))?
+            parse_score(text).ok_or_else(|| cursor.damaged(NO_SCORE))?
         }
     })
 }
@@ -378,8 +396,6 @@ fn walk<F: FnMut(Event<'_>)>(
     sink: &mut F,
 ) -> Result<u64, Damage> {
     let values = context.depth == Depth::Values;
-    let odd =
-        |count: u64| if count.is_multiple_of(2) { Ok(count) } else { Err("a field or member lacks its other half") };
     match kind {
         Packed::Zipmap => zipmap::walk(blob, |field, value| {
             if values {
@@ -393,8 +409,11 @@ fn walk<F: FnMut(Event<'_>)>(
             }
         }),
         Packed::ListZiplist => ziplist::walk(blob, |_, entry| single(Part::Element, entry, values, sink)),
+        Packed::ListListpack | Packed::SetListpack if !values => listpack::count(blob),
         Packed::ListListpack => listpack::walk(blob, |_, entry| single(Part::Element, entry, values, sink)),
         Packed::SetListpack => listpack::walk(blob, |_, entry| single(Part::Member, entry, values, sink)),
+        Packed::HashListpack if !values => listpack::count(blob).and_then(odd),
+        Packed::ZsetListpack if !values => scores(blob),
         Packed::HashZiplist => ziplist::walk(blob, |i, entry| pair(i, entry, values, sink)).and_then(odd),
         Packed::HashListpack => listpack::walk(blob, |i, entry| pair(i, entry, values, sink)).and_then(odd),
         Packed::ZsetZiplist => ziplist::walk(blob, |i, entry| scored(i, entry, values, sink)).and_then(odd),
@@ -444,6 +463,25 @@ fn walk<F: FnMut(Event<'_>)>(
     }
 }
 
+/// Of what comes in pairs.
+fn odd(count: u64) -> Result<u64, Damage> {
+    if count.is_multiple_of(2) { Ok(count) } else { Err("a field or member lacks its other half") }
+}
+
+/// Checks members that are not read, and their scores.
+fn scores(blob: &[u8]) -> Result<u64, Damage> {
+    let mut pack = Listpack::new(blob)?;
+    let mut count = 0;
+    while pack.skip_entry()? {
+        count += 1;
+        if let Some(score) = pack.next_entry()? {
+            score.score().ok_or(NO_SCORE)?;
+            count += 1;
+        }
+    }
+    odd(count)
+}
+
 #[inline]
 fn single<F: FnMut(Event<'_>)>(part: Part, entry: Entry<'_>, values: bool, sink: &mut F) -> Result<(), Damage> {
     if values {
@@ -462,7 +500,7 @@ fn scored<F: FnMut(Event<'_>)>(i: u64, entry: Entry<'_>, values: bool, sink: &mu
     if i.is_multiple_of(2) {
         return single(Part::Member, entry, values, sink);
     }
-    let score = entry.score().ok_or("a score is not a number")?;
+    let score = entry.score().ok_or(NO_SCORE)?;
     if values {
         sink(Event::Item(Item::Score(score)));
     }

@@ -9,8 +9,15 @@
 pub(crate) enum Stop {
     /// The window must hold at least this many bytes, counted from the last commit.
     More(usize),
-    /// These bytes can never become valid.
-    Fault(Fault),
+    /// These bytes can never become valid. In a box, so that what most reads give is small.
+    Fault(Box<Fault>),
+}
+
+impl Stop {
+    #[cold]
+    fn new(at: i64, kind: FaultKind) -> Self {
+        Self::Fault(Box::new(Fault { at, kind }))
+    }
 }
 
 /// What is wrong, and at which position of the window; negative for what began before it.
@@ -138,6 +145,21 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// A plain string that is short and whole in the window, as nearly all are. If it is not, nothing has
+    /// happened, and the slower reads tell what it is.
+    #[inline]
+    pub(crate) fn plain(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.bytes[self.pos..];
+        let (head, len) = match rest {
+            [len @ ..0x40, ..] => (1, usize::from(*len)),
+            [high @ 0x40..0x80, low, ..] => (2, usize::from(high & 0x3f) << 8 | usize::from(*low)),
+            _ => return None,
+        };
+        let bytes = rest.get(head..head + len)?;
+        self.pos += head + len;
+        Some(bytes)
+    }
+
     /// A length or a count.
     #[inline]
     pub(crate) fn length(&mut self) -> Result<u64, Stop> {
@@ -170,8 +192,16 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn string(&mut self, what: &'static str, limit: u64) -> Result<RawString<'a>, Stop> {
         let at = self.pos as i64;
+        if let Some(bytes) = self.plain() {
+            let len = bytes.len() as u64;
+            return if len <= limit {
+                Ok(RawString::Plain(bytes))
+            } else {
+                Err(Stop::new(at, FaultKind::TooLarge { what, bytes: len, limit }))
+            };
+        }
         let head = self.string_head()?;
-        let too_large = |bytes| Stop::Fault(Fault { at, kind: FaultKind::TooLarge { what, bytes, limit } });
+        let too_large = |bytes| Stop::new(at, FaultKind::TooLarge { what, bytes, limit });
         let fits = |n: u64| if n <= limit { usize::try_from(n).map_err(|_| too_large(n)) } else { Err(too_large(n)) };
         Ok(match head {
             StringHead::Plain(n) => RawString::Plain(self.take(fits(n)?)?),
@@ -198,16 +228,16 @@ impl<'a> Cursor<'a> {
 
     /// A fault at the current position; for a byte just read, that is one behind it.
     pub(crate) fn fault(&self, kind: FaultKind) -> Stop {
-        Stop::Fault(Fault { at: self.pos as i64, kind })
+        Stop::new(self.pos as i64, kind)
     }
 
     pub(crate) fn fault_at(at: usize, kind: FaultKind) -> Stop {
-        Stop::Fault(Fault { at: at as i64, kind })
+        Stop::new(at as i64, kind)
     }
 
     /// A fault in something that began `bytes` before the current position, maybe in an earlier window.
     pub(crate) fn fault_behind(&self, bytes: u64, kind: FaultKind) -> Stop {
-        Stop::Fault(Fault { at: (self.pos as i64).saturating_sub_unsigned(bytes), kind })
+        Stop::new((self.pos as i64).saturating_sub_unsigned(bytes), kind)
     }
 }
 

@@ -3,14 +3,14 @@
 use thiserror::Error;
 use urtext_types::{ErrorKind, Explain};
 
-use crate::{RdbHeader, header::HEADER_BYTES};
+use crate::RdbHeader;
 
 /// Why bytes are not an RDB that can be read. Offsets count from the first byte of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RdbError {
     #[error("not an RDB file: it begins with {:?}", String::from_utf8_lossy(found))]
-    NotRdb { found: [u8; HEADER_BYTES] },
+    NotRdb { found: Vec<u8> },
     #[error("a compressed RDB envelope (codec {}), which only Valkey 9.2 and newer read", codec_name(*codec))]
     Compressed { codec: u8 },
     #[error("RDB version {header} is not known")]

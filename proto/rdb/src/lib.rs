@@ -8,6 +8,24 @@
 //! - [`Writer`] frames raw records into a new RDB.
 //! - [`loadable_by`] tells whether a server could load the file, before it is asked to.
 //!
+//! # What is read
+//!
+//! RDB versions 1 to 15 under Redis' magic and 80 to 81 under Valkey's, whole: every type and opcode that a released
+//! server writes. [`ValueType`] lists the types. What is refused, by name and with its place:
+//!
+//! | byte | in | what it is | who writes it |
+//! | --- | --- | --- | --- |
+//! | type 6 | both | a module's value without its own opcodes, whose end only the module knows | release candidates of Redis 4.0 |
+//! | type 33 | Redis | GCRA, a rate limiter | builds with `ENABLE_GCRA` only; it was held out of the release |
+//! | type 23 | Valkey | PATH_HASH | version 81 on, Valkey 9.2: its layout was still under discussion |
+//! | opcode 246 | both | a function library in its first form | release candidates of Redis 7.0 |
+//! | opcode 242 | Valkey | UPDATE, a command among the records | Valkey 9.2, to a replica in a forkless synchronization, never into a file |
+//! | `VCS` for the magic | | a compressed envelope around a whole file | Valkey 9.2 with `rdbcompression lz4` or `zstd` |
+//!
+//! Types 22 and 23 of Redis, from release candidates of 7.4, are read. Any other byte is an unknown one.
+//!
+//! # What it holds
+//!
 //! No I/O, no clock, no threads. Foreign bytes become an [`RdbError`] that names the offset: never
 //! a panic, and never more memory than a small multiple of what was fed.
 

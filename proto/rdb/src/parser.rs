@@ -3,7 +3,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::{
-    Checksum, Depth, Event, RdbError,
+    Checksum, Depth, Event, RdbError, RdbHeader,
     cursor::{Cursor, Fault, FaultKind, Stop},
     machine::Machine,
     walk::Limits,
@@ -30,8 +30,8 @@ pub struct Parser {
     failed: Option<RdbError>,
 }
 
-/// Input is taken in steps of this size, so that parsing and checksum find it in the cache.
-const STEP: usize = 256 << 10;
+/// Input is taken in steps of this size, so that what the checksum has read is still in the cache.
+const STEP: usize = 64 << 10;
 
 /// Nearly every unit is complete after so many tries; see [`Parser::parse`].
 const EASY_TRIES: u32 = 4;
@@ -71,6 +71,9 @@ impl Parser {
         match (self.failed, self.ended) {
             (Some(error), _) => Err(error),
             (None, Some(checksum)) => Ok(checksum),
+            (None, None) if self.machine.header().is_none() && !RdbHeader::may_begin_with(&self.carry) => {
+                Err(RdbError::NotRdb { found: self.carry })
+            }
             (None, None) => Err(RdbError::Truncated { bytes: self.fed }),
         }
     }
@@ -91,17 +94,20 @@ impl Parser {
     }
 
     fn take_step<F: FnMut(Event<'_>)>(&mut self, step: &[u8], sink: &mut F) -> Result<(), RdbError> {
-        let step_offset = self.fed;
+        let (start, before) = (self.fed, self.crc);
         self.fed += step.len() as u64;
+        // First, since it reads straight ahead, which memory is made for; parsing jumps, and finds all in the cache.
+        self.crc.update(step);
         self.parse(step, sink)?;
         if self.ended.is_some() {
             return Ok(());
         }
-        let covered = match self.machine.covered_by_checksum() {
-            Some(end) => usize::try_from(end.saturating_sub(step_offset)).unwrap_or(usize::MAX).min(step.len()),
-            None => step.len(),
-        };
-        self.crc.update(&step[..covered]);
+        if let Some(end) = self.machine.covered_by_checksum() {
+            // The end mark is in this step, or in an earlier one and the checksum behind it in this one.
+            let covered = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX).min(step.len());
+            self.crc = before;
+            self.crc.update(&step[..covered]);
+        }
         if let Some(stored) = self.machine.stored_checksum() {
             let checksum = self.judge(stored)?;
             self.ended = Some(checksum);
@@ -157,7 +163,7 @@ impl Parser {
                 self.need = need;
                 Ok(done)
             }
-            Stop::Fault(fault) => Err(self.explain(fault)),
+            Stop::Fault(fault) => Err(self.explain(*fault)),
         }
     }
 

@@ -325,9 +325,10 @@ fn entries<F: FnMut(Event<'_>)>(first_id: StreamId, blob: &[u8], values: bool, s
     let shared = u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)?;
     let mut shared_fields = Vec::new();
     for _ in 0..shared {
-        let field = pack.next_required()?;
         if values {
-            shared_fields.push(field);
+            shared_fields.push(pack.next_required()?);
+        } else {
+            pack.skip_required()?;
         }
     }
     if pack.next_integer()? != 0 {
@@ -346,13 +347,14 @@ fn entries<F: FnMut(Event<'_>)>(first_id: StreamId, blob: &[u8], values: bool, s
         let same = flags & SAME_FIELDS != 0;
         let fields = if same { shared } else { u64::try_from(pack.next_integer()?).map_err(|_| SHAPE)? };
         for i in 0..fields {
-            let field = if !same {
-                Some(pack.next_required()?)
-            } else if values {
-                shared_fields.get(i as usize).copied()
-            } else {
-                None
-            };
+            if !values {
+                if !same {
+                    pack.skip_required()?;
+                }
+                pack.skip_required()?;
+                continue;
+            }
+            let field = if same { shared_fields.get(i as usize).copied() } else { Some(pack.next_required()?) };
             let value = pack.next_required()?;
             if let (true, Some(field)) = (told, field) {
                 text::entry(Part::EntryField, field, sink);

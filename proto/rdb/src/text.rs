@@ -7,6 +7,7 @@ use crate::{
     cursor::{Cursor, FaultKind, Stop, StringHead},
     lzf,
     packed::Entry,
+    walk::Scratch,
 };
 
 /// Texts up to this size are handed out whole; longer ones in pieces of this size.
@@ -38,9 +39,15 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
     cursor: &mut Cursor<'_>,
     depth: Depth,
     part: Part,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     sink: &mut F,
 ) -> Result<Option<Passing>, Stop> {
+    if let Some(bytes) = cursor.plain() {
+        if depth == Depth::Values {
+            sink(Event::Item(Item::Text { part, bytes, last: true }));
+        }
+        return Ok(None);
+    }
     let at = cursor.position();
     match cursor.string_head()? {
         StringHead::Plain(len)
@@ -69,14 +76,14 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
                 }));
             }
             let bytes = cursor.take(compressed as usize)?;
-            let checked = match depth {
-                Depth::Frame => Ok(()),
-                Depth::Verify => lzf::check(bytes, len as usize),
-                Depth::Values => lzf::decode(bytes, len as usize, scratch),
-            };
-            checked.map_err(|what| Cursor::fault_at(at, FaultKind::Damaged(what)))?;
-            if depth == Depth::Values {
-                sink(Event::Item(Item::Text { part, bytes: scratch, last: true }));
+            let damaged = |what| Cursor::fault_at(at, FaultKind::Damaged(what));
+            match depth {
+                Depth::Frame => {}
+                Depth::Verify => lzf::check(bytes, len as usize).map_err(damaged)?,
+                Depth::Values => {
+                    let bytes = scratch.lzf.decode(bytes, len as usize).map_err(damaged)?;
+                    sink(Event::Item(Item::Text { part, bytes, last: true }));
+                }
             }
         }
     }

@@ -43,24 +43,34 @@ pub(crate) enum Step {
 pub(crate) struct Context {
     pub(crate) depth: Depth,
     pub(crate) limits: Limits,
-    /// Decompressed bytes of the string at hand.
-    pub(crate) scratch: Vec<u8>,
+    pub(crate) scratch: Scratch,
     /// Fields of Redis 8.10's hashes, by template id. As large as the file makes it.
     pub(crate) templates: BTreeMap<u64, Vec<Vec<u8>>>,
 }
 
 impl Context {
     pub(crate) fn new(depth: Depth, limits: Limits) -> Self {
-        Self { depth, limits, scratch: Vec::new(), templates: BTreeMap::new() }
+        Self { depth, limits, scratch: Scratch::default(), templates: BTreeMap::new() }
     }
 }
 
-/// The content of a whole string. `scratch` holds what is not in the window as such.
-pub(crate) fn decode<'a: 's, 's>(string: RawString<'a>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], &'static str> {
-    match string {
-        RawString::Plain(bytes) => return Ok(bytes),
-        RawString::Integer(n) => *scratch = text::integer_text(i64::from(n)),
-        RawString::Compressed { bytes, len } => lzf::decode(bytes, len, scratch)?,
-    }
-    Ok(scratch)
+/// Where the string at hand is, unless it stands in the window as such.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) lzf: lzf::Decoder,
+    integer: Vec<u8>,
+}
+
+/// The content of a whole string.
+#[inline]
+pub(crate) fn decode<'a: 's, 's>(string: RawString<'a>, scratch: &'s mut Scratch) -> Result<&'s [u8], &'static str> {
+    Ok(match string {
+        RawString::Plain(bytes) => bytes,
+        RawString::Integer(n) => {
+            scratch.integer.clear();
+            text::integer(i64::from(n), |text| scratch.integer.extend_from_slice(text));
+            &scratch.integer
+        }
+        RawString::Compressed { bytes, len } => scratch.lzf.decode(bytes, len)?,
+    })
 }

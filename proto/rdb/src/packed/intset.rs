@@ -27,15 +27,12 @@ fn members<const WIDTH: usize>(
     if !rest.is_empty() || numbers.len() != count as usize {
         return Err("an intset's count is not that of its numbers");
     }
-    let mut previous = None;
-    for bytes in numbers {
-        let n = number(*bytes);
-        if previous.is_some_and(|p| p >= n) {
-            return Err("an intset is not in ascending order");
-        }
-        previous = Some(n);
-        each(n);
+    // All pairs, so that several are compared at once.
+    let pairs = numbers.iter().zip(numbers.iter().skip(1));
+    if !pairs.fold(true, |ascending, (a, b)| ascending & (number(*a) < number(*b))) {
+        return Err("an intset is not in ascending order");
     }
+    numbers.iter().for_each(|bytes| each(number(*bytes)));
     Ok(u64::from(count))
 }
 

@@ -9,6 +9,26 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 
 const TOO_SHORT: Damage = "a listpack entry reaches beyond its listpack";
 
+const ENDS_EARLY: Damage = "a listpack ends before its last entry";
+
+/// Sizes of entries by their first byte, where it alone tells them; else 0.
+const SHORT_SIZE: [u8; 256] = {
+    let mut sizes = [0; 256];
+    let mut first = 0;
+    while first < 256 {
+        sizes[first] = match first {
+            0..=0x7f => 1,
+            0x80..=0xbf => 1 + (first as u8 & 0x3f),
+            0xc0..=0xdf => 2,
+            0xf1..=0xf3 => (first - 0xf1) as u8 + 3,
+            0xf4 => 9,
+            _ => 0,
+        };
+        first += 1;
+    }
+    sizes
+};
+
 /// The entries of a listpack, each checked as it is read.
 #[derive(Debug)]
 pub(crate) struct Listpack<'a> {
@@ -71,14 +91,45 @@ impl<'a> Listpack<'a> {
         Ok(Some(entry))
     }
 
+    /// Checks the next entry as [`Listpack::next_entry`] does, without reading it; whether there was one.
+    #[inline]
+    pub(crate) fn skip_entry(&mut self) -> Result<bool, Damage> {
+        if let Some((_, size)) = self.short() {
+            self.rest = &self.rest[size + 1..];
+            self.seen += 1;
+            return Ok(true);
+        }
+        Ok(self.next_entry()?.is_some())
+    }
+
+    /// As [`Listpack::skip_entry`], where there must be an entry.
+    #[inline]
+    pub(crate) fn skip_required(&mut self) -> Result<(), Damage> {
+        if self.skip_entry()? { Ok(()) } else { Err(ENDS_EARLY) }
+    }
+
+    /// First byte and size of the next entry if the byte alone tells the size, and the back length is right.
+    #[inline]
+    fn short(&self) -> Option<(u8, usize)> {
+        let first = *self.rest.first()?;
+        let size = SHORT_SIZE[usize::from(first)];
+        (size > 0 && self.rest.get(usize::from(size)) == Some(&size)).then_some((first, usize::from(size)))
+    }
+
     /// The next entry, which must be there and be a number.
+    #[inline]
     pub(crate) fn next_integer(&mut self) -> Result<i64, Damage> {
+        if let Some((first @ ..0x80, _)) = self.short() {
+            self.rest = &self.rest[2..];
+            self.seen += 1;
+            return Ok(i64::from(first));
+        }
         self.next_required()?.integer().ok_or("a listpack entry is not the number that it must be")
     }
 
     /// The next entry, which must be there.
     pub(crate) fn next_required(&mut self) -> Result<Entry<'a>, Damage> {
-        self.next_entry()?.ok_or("a listpack ends before its last entry")
+        self.next_entry()?.ok_or(ENDS_EARLY)
     }
 }
 
@@ -147,6 +198,14 @@ pub(crate) fn walk<'a>(
     Ok(listpack.seen)
 }
 
+/// As [`walk`], for those who do not read the entries.
+#[inline]
+pub(crate) fn count(blob: &[u8]) -> Result<u64, Damage> {
+    let mut listpack = Listpack::new(blob)?;
+    while listpack.skip_entry()? {}
+    Ok(listpack.seen)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +236,7 @@ mod tests {
             Ok(())
         });
         assert_eq!((count, seen), (Ok(1), vec![format!("{expect:?}")]));
+        assert_eq!(super::count(&blob), Ok(1));
     }
 
     #[test]
@@ -218,12 +278,15 @@ mod tests {
         let blob = listpack(&[&[5], &[0x82, b'h', b'i'], &[0xf1, 1, 2], &[0xe0, 3, b'a', b'b', b'c']]);
         for cut in 0..blob.len() {
             assert!(walk(&blob[..cut], |_, _| Ok(())).is_err());
+            assert!(count(&blob[..cut]).is_err());
         }
         for bit in 0..blob.len() * 8 {
             let mut flipped = blob.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             // A flip inside an entry's payload gives another valid listpack of as many entries.
-            assert!(matches!(walk(&flipped, |_, _| Ok(())), Ok(4) | Err(_)));
+            let walked = walk(&flipped, |_, _| Ok(()));
+            assert!(matches!(walked, Ok(4) | Err(_)));
+            assert_eq!(count(&flipped), walked);
         }
     }
 }

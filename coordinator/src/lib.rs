@@ -4,7 +4,7 @@
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
 //! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
-//! [`following`]);
+//! [`following`], [`hooks`], [`scheduler`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It
@@ -26,6 +26,7 @@ mod fault;
 pub mod fleet;
 pub mod following;
 pub mod histories;
+pub mod hooks;
 pub mod init;
 pub mod inspect;
 pub mod learn;
@@ -36,6 +37,7 @@ pub mod records;
 pub mod repositories;
 pub mod restoring;
 mod rpc;
+pub mod scheduler;
 pub mod serve;
 pub mod sessions;
 pub mod settings;

@@ -19,6 +19,7 @@ mod rdb_digest;
 mod rdb_live;
 mod rdb_sightings;
 mod rdb_written;
+mod schedule;
 mod selection;
 mod split_brain;
 mod stale_replica;

@@ -6,6 +6,7 @@
 mod contents;
 mod decisions;
 mod repositories;
+mod schedule;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Tim
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
 pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
+pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
 };
@@ -63,6 +65,8 @@ pub struct ShardStatus {
     pub findings: Vec<String>,
     /// What is wrong now, the worst first.
     pub alarms: Vec<Alarm>,
+    /// The snapshots that are taken by themselves, without what `urtext schedule` says about nodes.
+    pub scheduled: Option<ScheduledJob>,
 }
 
 #[derive(Debug, Serialize)]
@@ -416,6 +420,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             findings,
             data_loss_window_target_ms,
             alarms,
+            scheduled,
         } = status;
         Ok(Self {
             deployment,
@@ -428,6 +433,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             nodes: all(nodes)?,
             findings,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
+            scheduled: scheduled.map(ScheduledJob::from),
         })
     }
 }

@@ -111,6 +111,7 @@ impl Context {
             Command::AcceptLineage(args) => commands::lineage::accept(self, args).await,
             Command::Vouch(args) => commands::decisions::vouch(self, args).await,
             Command::Audit(args) => commands::decisions::audit(self, args).await,
+            Command::Schedule(args) => commands::schedule::run(self, args).await,
             Command::Events(args) => commands::events::run(self, args).await,
             Command::Repository { command: RepositoryCommand::List } => commands::repository::list(self, false).await,
             Command::Repository { command: RepositoryCommand::Check } => commands::repository::list(self, true).await,

@@ -5,6 +5,7 @@ mod enrolment;
 mod messages;
 mod peers;
 mod repositories;
+mod schedule;
 mod session;
 mod status;
 mod storage;

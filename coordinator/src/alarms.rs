@@ -126,7 +126,9 @@ impl App {
     pub async fn look_for_alarms(&self, shard: &ShardKey) -> Result<(), Fault> {
         let judgement = self.judge_known(shard, &crate::verdict::Ask::default()).await?;
         let policy = self.planner_policy(&shard.deployment, None);
-        let found = alarms(&judgement.view, &policy, &judgement.selection);
+        let mut found = alarms(&judgement.view, &policy, &judgement.selection);
+        found.extend(self.schedule_alarm(shard, judgement.view.now));
+        found.sort_by_key(|alarm| alarm.kind);
         let before = self.alarms.of(shard);
         let now = self.clock.now();
         let (present, changes) = compare(&before, found, now);

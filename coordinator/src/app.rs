@@ -15,7 +15,7 @@ use urtext_types::RepositoryName;
 use crate::{
     Fault,
     alarms::Alarms,
-    catalog::Catalog,
+    catalog::{Catalog, Job},
     clock::Clock,
     directory::Directory,
     fleet::Fleet,
@@ -24,6 +24,7 @@ use crate::{
     records::RecordClock,
     repositories::Repositories,
     restoring::Plans,
+    scheduler::Scheduler,
     settings::Settings,
     shard::ShardKey,
     tasks::{Task, Tasks},
@@ -46,6 +47,7 @@ pub struct App {
     pub alarms: Alarms,
     pub tasks: Tasks,
     pub plans: Plans,
+    pub scheduler: Scheduler,
     pub puts: PutGate,
     /// Places in memory for objects that are read.
     pub gets: Arc<Semaphore>,
@@ -103,7 +105,9 @@ impl App {
             fleet.recall(last);
         }
         let alarms = Alarms::recall(catalog.alarms().await.map_err(failed("start"))?);
+        let memories = catalog.memories(Job::Snapshot).await.map_err(failed("start"))?;
         let open = catalog.open_tasks().await.map_err(failed("start"))?;
+        let scheduler = Scheduler::recall(memories, clock.now());
         let app = Self {
             directory,
             verifier: AuthorityVerifier::new(authority.certificate_pem()),
@@ -116,6 +120,7 @@ impl App {
             alarms,
             tasks: Tasks::recall(open.into_iter().map(|stored| Task::new(stored, None)).collect()),
             plans: Plans::default(),
+            scheduler,
             puts: PutGate::default(),
             gets: Arc::new(Semaphore::new(OBJECTS_AT_ONCE)),
             unreadable: Mutex::default(),
@@ -136,4 +141,4 @@ impl App {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

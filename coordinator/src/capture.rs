@@ -1,6 +1,6 @@
 //! `urtext snapshot`: one backup, now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tracing::info;
@@ -37,6 +37,18 @@ pub struct SnapshotRequest {
     pub at_least: Option<Offset>,
 }
 
+/// How an agent is to capture its node.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CaptureOrder {
+    /// The agent chooses unless given.
+    pub method: Option<CaptureMethod>,
+    pub allow_stale: bool,
+    /// The deployment's hooks run around it.
+    pub hooked: bool,
+    /// The run of the schedule that it belongs to.
+    pub slot: Option<Timestamp>,
+}
+
 /// A snapshot that was given to an agent.
 #[derive(Debug)]
 pub struct Started {
@@ -49,12 +61,33 @@ pub struct Started {
 
 impl App {
     /// Chooses the node, unless it is named, and gives its agent the task.
-    pub async fn snapshot(&self, request: SnapshotRequest) -> Result<Started, Fault> {
+    pub async fn snapshot(self: &Arc<Self>, request: SnapshotRequest) -> Result<Started, Fault> {
         let (agent, reason) = self.choose(&request)?;
         if let Some(offset) = request.at_least {
             self.wait_until_reached(&agent, offset).await?;
         }
-        let task = self.give_capture(&agent, request.method, request.allow_stale).await?;
+        let SnapshotRequest { method, allow_stale, .. } = request;
+        let order = CaptureOrder { method, allow_stale, hooked: true, slot: None };
+        self.begin_snapshot(&agent, order, reason).await
+    }
+
+    /// Runs the hook before a snapshot, gives the agent the task, and sees to the hooks after it.
+    pub async fn begin_snapshot(
+        self: &Arc<Self>,
+        agent: &AgentIdentity,
+        order: CaptureOrder,
+        reason: String,
+    ) -> Result<Started, Fault> {
+        self.hook_before(agent).await?;
+        let task = match self.give_capture(agent, order).await {
+            Ok(task) => task,
+            Err(fault) => {
+                self.hook_never_begun(agent, &fault);
+                return Err(fault);
+            }
+        };
+        self.hook_when_ended(task.clone());
+        let agent = agent.clone();
         let TaskWork::Capture { backup, .. } = task.stored.work else {
             return Err(Fault::new(ErrorKind::Internal, "a capture task is no capture task"));
         };
@@ -84,22 +117,7 @@ impl App {
                 return Err(Fault::new(ErrorKind::NotFound, format!("{shard} has no node at site {site}")));
             }
         }
-        let known = self.histories.of(shard);
-        let view = urtext_planner::ShardView {
-            deployment: shard.deployment.clone(),
-            shard: shard.shard.clone(),
-            heads: known.heads(),
-            ended: known.ended(),
-            timeline: known.timeline,
-            repositories: self.repositories.seen(),
-            lineage: known.lineage,
-            contradictions: known.contradictions,
-            accepted: known.decisions,
-            candidates: Vec::new(),
-            nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
-            vouched: std::collections::BTreeSet::new(),
-            now,
-        };
+        let view = self.capture_view(shard, &nodes, now);
         let choices = choose_nodes(&view, &self.planner_policy(&shard.deployment, site.clone()), 1);
         if let Some(choice) = choices.iter().find(|choice| choice.chosen)
             && let Some(node) = nodes.iter().find(|node| node.identity.node == choice.node)
@@ -121,6 +139,26 @@ impl App {
             format!("no node of {shard} can be captured now. {}", reasons.join(" ")),
         )
         .with_hint("`urtext status` shows the nodes; --allow-stale with --node takes an old copy knowingly"))
+    }
+
+    /// What is seen of these nodes, and what is known of their histories: what the choice is made by.
+    pub fn capture_view(&self, shard: &ShardKey, nodes: &[Node], now: Timestamp) -> urtext_planner::ShardView {
+        let known = self.histories.of(shard);
+        urtext_planner::ShardView {
+            deployment: shard.deployment.clone(),
+            shard: shard.shard.clone(),
+            heads: known.heads(),
+            ended: known.ended(),
+            timeline: known.timeline,
+            repositories: self.repositories.seen(),
+            lineage: known.lineage,
+            contradictions: known.contradictions,
+            accepted: known.decisions,
+            candidates: Vec::new(),
+            nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
+            vouched: std::collections::BTreeSet::new(),
+            now,
+        }
     }
 
     /// Whether this node can be captured now.
@@ -176,16 +214,12 @@ impl App {
     }
 
     /// Gives an agent the task to capture its node, under a new id.
-    pub async fn give_capture(
-        &self,
-        agent: &AgentIdentity,
-        method: Option<CaptureMethod>,
-        allow_stale: bool,
-    ) -> Result<Task, Fault> {
+    pub async fn give_capture(&self, agent: &AgentIdentity, order: CaptureOrder) -> Result<Task, Fault> {
+        let CaptureOrder { method, allow_stale, hooked, slot } = order;
         let repository = self.repositories.for_site(&agent.site)?.open().await?;
         let now = self.clock.now();
         let backup = BackupId::new(now, entropy());
-        let work = TaskWork::Capture { backup };
+        let work = TaskWork::Capture { backup, hooked, slot };
         let message = pb::CaptureTask {
             backup: Some(pb::BackupKey {
                 deployment: agent.deployment.to_string(),

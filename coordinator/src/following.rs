@@ -16,7 +16,7 @@ use crate::{
     Fault,
     advice::{AsOf, as_of},
     app::App,
-    capture::Started,
+    capture::{CaptureOrder, Started},
     catalog::{BackupEntry, EVENTS_PAGE, Wanted},
     restoring::Plan,
     rpc::{self, summary},
@@ -131,8 +131,9 @@ async fn carry_out(
     app.check_plan(target)?;
     if target.keys > 0 {
         // Whatever is there is kept, also an old copy: that is what this backup is for.
+        let order = CaptureOrder { allow_stale: true, ..CaptureOrder::default() };
         let attempt = || format!("take a safety backup of {}; nothing was restored", target.agent.node);
-        let task = app.give_capture(&target.agent, None, true).await.map_err(Fault::while_doing(attempt()))?;
+        let task = app.give_capture(&target.agent, order).await.map_err(Fault::while_doing(attempt()))?;
         let outcome = followed(app, &task, events, progress).await?;
         let entry = committed(&task, outcome).map_err(Fault::while_doing(attempt()))?;
         let data_as_of = data_as_of(app, &entry).await;

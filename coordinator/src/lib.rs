@@ -3,8 +3,8 @@
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
-//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`advice`], [`alarms`], [`restoring`],
-//! [`following`]);
+//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`advice`],
+//! [`alarms`], [`restoring`], [`following`], [`hooks`], [`scheduler`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server and never sees the plaintext of a backup. It deletes one only where
@@ -26,6 +26,7 @@ mod fault;
 pub mod fleet;
 pub mod following;
 pub mod histories;
+pub mod hooks;
 pub mod init;
 pub mod inspect;
 pub mod learn;
@@ -38,6 +39,7 @@ pub mod repositories;
 pub mod restoring;
 pub mod retention;
 mod rpc;
+pub mod scheduler;
 pub mod serve;
 pub mod sessions;
 pub mod settings;

@@ -66,6 +66,10 @@ pub async fn serve(
     app.background.spawn(Arc::clone(&app).keep_saving());
     app.background.spawn(Arc::clone(&app).keep_reconciling());
     app.background.spawn(Arc::clone(&app).keep_watching());
+    for task in app.tasks.hooked() {
+        app.hook_when_ended(task);
+    }
+    app.background.spawn(Arc::clone(&app).keep_schedules());
     app.background.spawn(keep_certificate(Arc::clone(&app), tls.clone(), credentials));
     info!(%address, "serving");
     ready(address);

@@ -1,6 +1,8 @@
 //! `urtext.toml`: parsed once, into types. Unknown keys are errors that name key and file.
 
 mod retention;
+mod hooks;
+mod schedule;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +18,11 @@ use thiserror::Error;
 use urtext_planner::RetentionPolicy;
 use urtext_repository::{InvalidAddress, StoreAddress};
 use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryName, SiteName};
+
+use self::{hooks::HooksFile, schedule::ScheduleFile};
+
+pub use hooks::Hooks;
+pub use schedule::SchedulePolicy;
 
 /// The annotated example, from which `init` makes the real one.
 pub const EXAMPLE: &str = include_str!("urtext.example.toml");
@@ -56,6 +63,8 @@ pub struct DeploymentPolicy {
     /// The target, not the measurement.
     pub data_loss_window: Duration,
     pub retention: RetentionPolicy,
+    pub schedule: SchedulePolicy,
+    pub hooks: Hooks,
 }
 
 /// Who decides between the branches of a fork.
@@ -115,6 +124,7 @@ impl Settings {
             max_link_down,
             data_loss_window,
             mut retention,
+            schedule,
             deployments,
         } = file;
 
@@ -139,20 +149,22 @@ impl Settings {
         }
 
         let grace = retention.take_grace().map_err(|(key, problem)| invalid(key, problem))?;
+        let schedule = schedule.unwrap_or_default();
         let built_in = DeploymentPolicy {
             on_fork: OnFork::Refuse,
             max_link_down: Duration::from_secs(30),
             data_loss_window: Duration::from_secs(24 * 3600),
             retention: RetentionPolicy::default(),
+            schedule: schedule.resolve().map_err(|(key, problem)| invalid(key.to_owned(), problem))?,
+            hooks: Hooks::default(),
         };
-        let default_policy = PolicyFile { on_fork, max_link_down, data_loss_window, retention }
-            .over(&built_in)
-            .map_err(|(key, problem)| invalid(key, problem))?;
+        let policy = PolicyFile { on_fork, max_link_down, data_loss_window, retention, schedule: None, hooks: None };
+        let default_policy = policy.over(&built_in, &schedule).map_err(|(key, problem)| invalid(key, problem))?;
         let policies = deployments
             .into_iter()
             .map(|(name, policy)| {
                 let policy = policy
-                    .over(&default_policy)
+                    .over(&default_policy, &schedule)
                     .map_err(|(key, problem)| invalid(format!("deployments.{name}.{key}"), problem))?;
                 Ok((name, policy))
             })
@@ -179,6 +191,7 @@ struct File {
     on_fork: Option<OnFork>,
     max_link_down: Option<String>,
     data_loss_window: Option<String>,
+    schedule: Option<ScheduleFile>,
     #[serde(default)]
     retention: RetentionFile,
     #[serde(default)]
@@ -240,11 +253,18 @@ struct PolicyFile {
     data_loss_window: Option<String>,
     #[serde(default)]
     retention: RetentionFile,
+    schedule: Option<ScheduleFile>,
+    hooks: Option<HooksFile>,
 }
 
 impl PolicyFile {
-    fn over(self, default: &DeploymentPolicy) -> Result<DeploymentPolicy, (String, String)> {
-        let Self { on_fork, max_link_down, data_loss_window, retention } = self;
+    fn over(
+        self,
+        default: &DeploymentPolicy,
+        default_schedule: &ScheduleFile,
+    ) -> Result<DeploymentPolicy, (String, String)> {
+        let Self { on_fork, max_link_down, data_loss_window, retention, schedule, hooks } = self;
+        let named = |(key, problem): (&'static str, String)| (key.to_owned(), problem);
         let or = |key: &str, text: Option<String>, default: Duration| {
             text.map_or(Ok(default), |text| duration(&text).map_err(|problem| (key.to_owned(), problem)))
         };
@@ -253,6 +273,10 @@ impl PolicyFile {
             max_link_down: or("max_link_down", max_link_down, default.max_link_down)?,
             data_loss_window: or("data_loss_window", data_loss_window, default.data_loss_window)?,
             retention: retention.over(&default.retention)?,
+            schedule: schedule
+                .map_or(Ok(default.schedule.clone()), |own| own.over(default_schedule).resolve())
+                .map_err(named)?,
+            hooks: hooks.map_or(Ok(default.hooks.clone()), HooksFile::resolve).map_err(named)?,
         })
     }
 }
@@ -320,6 +344,27 @@ mod tests {
         assert_eq!(uncommented.default_policy, minimal.default_policy);
         let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
         assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
+        assert_eq!(policy.schedule.copies, 2);
+        assert_eq!(policy.schedule.snapshot.map(|schedule| schedule.to_string()).as_deref(), Some(EVERY_6_HOURS));
+        assert_eq!(policy.hooks.before, ["/usr/local/bin/quiesce", "orders"]);
+        assert_eq!(policy.hooks.limit, Duration::from_secs(30));
+    }
+
+    const EVERY_6_HOURS: &str = "0 */6 * * * Europe/Berlin";
+
+    #[test]
+    fn snapshots_are_taken_by_default_and_not_where_the_settings_say_never() {
+        let daily = parse(MINIMAL).expect("valid").default_policy.schedule;
+        assert_eq!(daily.snapshot.map(|schedule| schedule.to_string()).as_deref(), Some("0 3 * * * UTC"));
+        assert_eq!((daily.copies, daily.jitter), (1, Duration::from_secs(600)));
+        let text = format!(
+            "{MINIMAL}[schedule]\nsnapshot = 'never'\ntime_zone = 'Asia/Tokyo'\n[deployments.orders.schedule]\n\
+             snapshot = '@hourly'\n"
+        );
+        let settings = parse(&text).expect("valid");
+        let of = |name: &str| settings.policy(&name.parse().expect("a name")).schedule.snapshot.clone();
+        assert_eq!(of("orders").map(|schedule| schedule.to_string()).as_deref(), Some("@hourly Asia/Tokyo"));
+        assert_eq!(of("carts"), None);
     }
 
     #[test]
@@ -344,8 +389,8 @@ mod tests {
         check_refused(
             "max_link_dwon = '1s'",
             "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
-             `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, `retention`, \
-             `deployments`",
+             `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, \
+             `retention`, `schedule`, `deployments`",
         );
         check_refused(
             "repository = 'ftp://host/prefix'",
@@ -383,6 +428,31 @@ mod tests {
              [retention]",
         );
         check_refused("advertise = ['nowhere']", "advertise in /etc/urtext/urtext.toml: \"nowhere\" is not host:port");
+        check_refused(
+            "schedule.snapshot = 'daily'",
+            "schedule.snapshot in /etc/urtext/urtext.toml: \"daily\" is not a cron expression (Invalid pattern: Pattern \
+             must have 5 or 6 fields when years are disallowed.); write minute, hour, day of month, month and day of \
+             week: \"0 3 * * *\" is every day at 3, or \"never\"",
+        );
+        check_refused(
+            "deployments.orders.schedule.time_zone = 'Berlin'",
+            "deployments.orders.schedule.time_zone in /etc/urtext/urtext.toml: \"Berlin\" is not a time zone; write a \
+             name like Europe/Berlin or UTC",
+        );
+        check_refused("schedule.copies = 0", "schedule.copies in /etc/urtext/urtext.toml: must lie between 1 and 16");
+        check_refused(
+            "schedule.jitter = '25h'",
+            "schedule.jitter in /etc/urtext/urtext.toml: must not be more than a day",
+        );
+        check_refused(
+            "deployments.orders.hooks.after = ['notify']",
+            "deployments.orders.hooks.after in /etc/urtext/urtext.toml: \"notify\" is no absolute path: hooks are run \
+             without a shell",
+        );
+        check_refused(
+            "deployments.orders.hooks.limit = '2h'",
+            "deployments.orders.hooks.limit in /etc/urtext/urtext.toml: must be more than 0 and at most an hour",
+        );
         check_refused(
             "deployments.orders.max_link_down = 'soon'",
             "deployments.orders.max_link_down in /etc/urtext/urtext.toml: \"soon\" is not a duration (expected number \

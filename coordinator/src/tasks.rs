@@ -110,6 +110,22 @@ impl Tasks {
         self.lock().values().filter(open).cloned().collect()
     }
 
+    /// The agents that are capturing their nodes now.
+    pub fn captured_now(&self) -> Vec<AgentIdentity> {
+        let tasks = self.lock();
+        let open = tasks.values().filter(|task| task.state().outcome.is_none());
+        let captures = open.filter(|task| matches!(task.stored.work, TaskWork::Capture { .. }));
+        captures.map(|task| task.stored.agent.clone()).collect()
+    }
+
+    /// The captures around which hooks run, and that have not ended.
+    pub fn hooked(&self) -> Vec<Task> {
+        let is_hooked = |task: &&Task| {
+            matches!(task.stored.work, TaskWork::Capture { hooked: true, .. }) && task.state().outcome.is_none()
+        };
+        self.lock().values().filter(is_hooked).cloned().collect()
+    }
+
     /// The open capture task of that agent for that backup: what lets it write there.
     pub fn capture(&self, agent: &AgentIdentity, key: &BackupKey) -> Option<Task> {
         (key.deployment == agent.deployment && key.shard == agent.shard).then_some(())?;

@@ -21,6 +21,7 @@ mod rdb_live;
 mod rdb_sightings;
 mod rdb_written;
 mod repositories;
+mod schedule;
 mod selection;
 mod split_brain;
 mod stale_replica;

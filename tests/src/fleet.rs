@@ -69,6 +69,12 @@ impl Coordinator {
         let mut command = Command::new(program("urtext"));
         command.args(["init", "--listen", address, "--dir"]).arg(dir).args(options).envs(env.iter().cloned());
         run(&mut command, COMMAND_LIMIT).expect(0);
+        // The time of day at which a suite runs must not matter: what is to happen, it asks for.
+        let settings = dir.join("urtext.toml");
+        let text = fs::read_to_string(&settings).expect("read urtext.toml");
+        let daily = "\nsnapshot = \"0 3 * * *\"\n";
+        assert!(text.contains(daily), "no daily snapshot in {text}");
+        fs::write(&settings, text.replace(daily, "\nsnapshot = \"never\"\n")).expect("write urtext.toml");
         Self { dir: dir.to_owned(), address: address.to_owned(), daemon: None, env: env.to_vec() }
     }
 

@@ -33,18 +33,42 @@ pub struct Choice {
     pub reason: String,
 }
 
+/// What earlier attempts at the same backup came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Nodes that were captured: their sites have their copies.
+    pub captured: BTreeSet<NodeName>,
+    /// Nodes whose captures failed: others go before them.
+    pub failed: BTreeSet<NodeName>,
+}
+
 /// Chooses up to `copies` nodes, and one more for every branch that would go without. Every node of
 /// the view is in the answer exactly once, the chosen ones first and in the order of preference.
 pub fn choose_nodes(view: &ShardView, policy: &Policy, copies: usize) -> Vec<Choice> {
+    choose_copies(view, policy, copies, &Tried::default())
+}
+
+/// [`choose_nodes`], when some of the copies have been taken, or have failed, already.
+pub fn choose_copies(view: &ShardView, policy: &Policy, copies: usize, tried: &Tried) -> Vec<Choice> {
     let lineage = view.lineage.trusted(&view.contradictions);
     let mut refused = Vec::new();
     let mut fit = Vec::new();
+    let (mut captured, mut sites) = (Vec::new(), BTreeSet::new());
     for seen in &view.nodes {
+        if tried.captured.contains(&seen.node) {
+            sites.insert(&seen.site);
+            captured.push(seen);
+            refused.push(Choice::new(seen, false, "It has been captured.".to_owned()));
+            continue;
+        }
         match refusal(seen, policy) {
             Some(reason) => refused.push(Choice::new(seen, false, reason)),
             None => fit.push(seen),
         }
     }
+    let missing = copies.saturating_sub(sites.len());
+    let fits = fit.len();
+    fit.extend(captured);
     let positions: Vec<_> = fit.iter().map(|seen| seen.observation.position()).collect();
     let known = lineage.edges().map(|edge| edge.child);
     let chart = Chart::new(&lineage, known.chain(positions.iter().flatten().map(|position| position.history)));
@@ -52,16 +76,20 @@ pub fn choose_nodes(view: &ShardView, policy: &Policy, copies: usize) -> Vec<Cho
     let extents = Extents::of(&chart, places.iter().copied().flatten());
     let data_as_of = DataAsOf::on(&chart, &view.timeline);
 
-    let mut ranked: Vec<Ranked<'_>> =
-        fit.into_iter().zip(places).map(|(seen, place)| Ranked::new(seen, place, &extents, &data_as_of)).collect();
+    let mut ranked: Vec<Ranked<'_>> = fit
+        .into_iter()
+        .zip(places)
+        .map(|(seen, place)| Ranked::new(seen, place, &extents, &data_as_of, tried.failed.contains(&seen.node)))
+        .collect();
+    // What has been captured holds its branch.
+    let mut tips: BTreeSet<Option<Place>> = ranked.split_off(fits).iter().map(|node| node.tip).collect();
     ranked.sort_unstable_by_key(Ranked::order);
     let mut choices = Vec::new();
-    let (mut sites, mut tips) = (BTreeSet::new(), BTreeSet::new());
     let mut others = Vec::new();
     for node in &ranked {
         if sites.contains(&node.seen.site) {
             others.push((node, format!("Site {} has a node that is chosen.", node.seen.site)));
-        } else if choices.len() >= copies {
+        } else if choices.len() >= missing {
             others.push((node, "Enough others are chosen.".to_owned()));
         } else {
             sites.insert(&node.seen.site);
@@ -102,16 +130,23 @@ struct Ranked<'a> {
     tip: Option<Place>,
     /// What it lacks against that.
     lag: Option<(u64, Option<f64>)>,
+    failed: bool,
 }
 
 impl<'a> Ranked<'a> {
-    fn new(seen: &'a NodeSeen, place: Option<Place>, extents: &Extents, data_as_of: &DataAsOf<'_>) -> Self {
+    fn new(
+        seen: &'a NodeSeen,
+        place: Option<Place>,
+        extents: &Extents,
+        data_as_of: &DataAsOf<'_>,
+        failed: bool,
+    ) -> Self {
         let tip = place.and_then(|place| extents.tip_over(place));
         let lag = place.zip(tip).map(|(place, tip)| {
             let lag = tip.offset.bytes_since(place.offset).get();
             (lag, data_as_of.seconds_from(place, tip))
         });
-        Self { seen, tip, lag }
+        Self { seen, tip, lag, failed }
     }
 
     fn is_up_to_date(&self) -> bool {
@@ -129,6 +164,7 @@ impl<'a> Ranked<'a> {
         let is_up_to_date = self.is_up_to_date();
         (
             !is_up_to_date,
+            self.failed,
             is_up_to_date && observation.replication.role.is_master(),
             // A second save cannot start before the first has ended.
             observation.persistence.bgsave_in_progress,

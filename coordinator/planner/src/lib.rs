@@ -34,6 +34,8 @@ mod ground;
 mod guard;
 
 mod capture;
+mod schedule;
+mod stagger;
 
 mod retention;
 
@@ -42,9 +44,9 @@ mod data_as_of;
 mod picture;
 mod print;
 
-pub use alarms::{Alarm, AlarmKind, alarms};
+pub use alarms::{Alarm, AlarmKind, ScheduledSnapshots, alarms, scheduled_alarms};
 pub use branches::{AcceptRefusal, set_aside_by};
-pub use capture::{Choice, choose_nodes};
+pub use capture::{Choice, Tried, choose_copies, choose_nodes};
 pub use data_as_of::DataAsOf;
 pub use guard::{Holder, MayHoldMore, loss_guard};
 pub use histories::{Learned, ShardHistories};
@@ -55,8 +57,10 @@ pub use retention::{
     Held, LetGo, Period, Retention, RetentionPolicy, RetentionReason, RetentionVerdict, RetentionView, StoredBackup,
     print_retention, retention,
 };
+pub use schedule::{InvalidSchedule, Memory, Run, RunState, Schedule, Step, Why, retry_after, shift};
 pub use select::select;
 pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, Verdict};
+pub use stagger::{Go, Host, Turn, stagger};
 pub use timeline::{ClockSkew, Mark, Sample, Timeline, Witness};
 pub use view::{
     AcceptedLineage, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source,

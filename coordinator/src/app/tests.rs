@@ -24,7 +24,7 @@ fn now() -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000)
 }
 
-fn agent(deployment: &str, node: &str) -> AgentIdentity {
+pub(crate) fn agent(deployment: &str, node: &str) -> AgentIdentity {
     AgentIdentity {
         deployment: deployment.parse().expect("a name"),
         shard: "0".parse().expect("a name"),
@@ -35,6 +35,14 @@ fn agent(deployment: &str, node: &str) -> AgentIdentity {
 
 /// A new coordinator. `wrap` comes between it and its repository.
 async fn app(wrap: impl FnOnce(DirectoryStore, Catalog) -> Arc<dyn Store>) -> (tempfile::TempDir, App) {
+    app_at(Clock::new(now), wrap).await
+}
+
+/// [`app`], with a clock of the test's own.
+pub(crate) async fn app_at(
+    clock: Clock,
+    wrap: impl FnOnce(DirectoryStore, Catalog) -> Arc<dyn Store>,
+) -> (tempfile::TempDir, App) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let directory = Directory::new(dir.path().join("urtext"));
     let listen = "127.0.0.1:7400".parse().expect("an address");
@@ -46,7 +54,6 @@ async fn app(wrap: impl FnOnce(DirectoryStore, Catalog) -> Arc<dyn Store>) -> (t
     let store = DirectoryStore::open(main.address.directory().expect("a directory")).expect("its repository");
     let repository = Repository::open(wrap(store, catalog.clone())).await.expect("its repository");
     let repositories = Repositories::opened(main, repository);
-    let clock = Clock::new(now);
     let app =
         App::start(Parts { directory, settings, clock, authority, repositories, catalog }).await.expect("started");
     (dir, app)

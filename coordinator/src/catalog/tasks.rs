@@ -14,6 +14,12 @@ use super::{Catalog, CatalogError, json, millis, parsed, to_json};
 pub enum TaskWork {
     Capture {
         backup: BackupId,
+        /// The deployment's hooks run around it.
+        #[serde(default)]
+        hooked: bool,
+        /// The run of the schedule that it belongs to.
+        #[serde(default)]
+        slot: Option<Timestamp>,
     },
     /// The sealed identity is not kept: a restore that was not received is planned again.
     Restore {

@@ -185,7 +185,7 @@ async fn a_task_is_open_until_it_ends() {
     let task = |n: u8| StoredTask {
         id: TaskId::new(at(i64::from(n)), [n; 10]),
         agent: agent("fra-1"),
-        work: TaskWork::Capture { backup: backup(0, n).id },
+        work: TaskWork::Capture { backup: backup(0, n).id, hooked: false, slot: None },
         boot_id: Some("boot".to_owned()),
         given_at: at(0),
     };

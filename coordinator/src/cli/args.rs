@@ -49,6 +49,8 @@ pub enum Command {
     },
     /// Take a backup now.
     Snapshot(Snapshot),
+    /// Show what happens by itself: when it comes next, how it went last, and which nodes would be captured now.
+    Schedule(OfDeployment),
     /// Say which copy is the one to restore, and why each other one is not.
     Canonical(Canonical),
     /// Draw the tree of histories.

@@ -7,6 +7,7 @@ mod contents;
 mod decisions;
 mod repositories;
 mod retention;
+mod schedule;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Tim
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
 pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
 pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};
+pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
 };
@@ -65,6 +67,8 @@ pub struct ShardStatus {
     pub findings: Vec<String>,
     /// What is wrong now, the worst first.
     pub alarms: Vec<Alarm>,
+    /// The snapshots that are taken by themselves, without what `urtext schedule` says about nodes.
+    pub scheduled: Option<ScheduledJob>,
 }
 
 #[derive(Debug, Serialize)]
@@ -418,6 +422,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             findings,
             data_loss_window_target_ms,
             alarms,
+            scheduled,
         } = status;
         Ok(Self {
             deployment,
@@ -430,6 +435,7 @@ impl TryFrom<pb::ShardStatus> for ShardStatus {
             nodes: all(nodes)?,
             findings,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
+            scheduled: scheduled.map(ScheduledJob::from),
         })
     }
 }

@@ -111,6 +111,7 @@ impl Context {
             Command::AcceptLineage(args) => commands::lineage::accept(self, args).await,
             Command::Vouch(args) => commands::decisions::vouch(self, args).await,
             Command::Audit(args) => commands::decisions::audit(self, args).await,
+            Command::Schedule(args) => commands::schedule::run(self, args).await,
             Command::Events(args) => commands::events::run(self, args).await,
             Command::Retention(args) => commands::retention::show(self, args).await,
             Command::Prune(args) => commands::retention::prune(self, args).await,

@@ -279,6 +279,15 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(rebuilt(self.0.rebuild_catalog().await?)))
     }
 
+    async fn show_schedule(
+        &self,
+        request: Request<pb::ShowScheduleRequest>,
+    ) -> Result<Response<pb::ShowScheduleResponse>, Status> {
+        peers::person(&request, "look at the schedule")?;
+        let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
+        Ok(Response::new(super::schedule::schedule(&self.0, deployment).await?))
+    }
+
     async fn invite(&self, request: Request<pb::InviteRequest>) -> Result<Response<pb::InviteResponse>, Status> {
         peers::operator(&request, "invite agents")?;
         let pb::InviteRequest { deployment, shard, site, node, ttl_seconds } = request.into_inner();

@@ -6,6 +6,7 @@ mod messages;
 mod peers;
 mod repositories;
 mod retention;
+mod schedule;
 mod session;
 mod status;
 mod storage;

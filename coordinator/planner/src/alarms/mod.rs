@@ -4,6 +4,7 @@
 mod lineage;
 mod masters;
 mod replicas;
+mod scheduled;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,6 +19,8 @@ use crate::{
     view::{NodeSeen, Policy, ShardView, Source},
     wording::{duration, history, name, sentence},
 };
+
+pub use scheduled::{ScheduledSnapshots, scheduled_alarms};
 
 /// A clock that is further off than this is worth a look. Times are corrected by it all the same.
 const SKEW_WORTH_SAYING: Duration = Duration::from_secs(1);
@@ -60,6 +63,10 @@ pub enum AlarmKind {
     ReplicaStale,
     /// A replica's link is up, and its data is old all the same. Subject: the node.
     ReplicaBehindStale,
+    /// A scheduled snapshot failed. Subject: the deployment.
+    SnapshotFailed,
+    /// A scheduled snapshot does not come to its end. Subject: the deployment.
+    SnapshotOverdue,
     /// An agent's clock is off. Subject: the node.
     ClockSkew,
 }
@@ -76,6 +83,8 @@ impl AlarmKind {
             Self::LineageContradicted => "lineage-contradicted",
             Self::ReplicaStale => "replica-stale",
             Self::ReplicaBehindStale => "replica-behind-stale",
+            Self::SnapshotFailed => "snapshot-failed",
+            Self::SnapshotOverdue => "snapshot-overdue",
             Self::ClockSkew => "clock-skew",
         }
     }

@@ -19,14 +19,14 @@
 //! policy follow-master | prefer-site nyc
 //! now 12:30
 //! as-of 12:00 | at a:650
-//! show lineage | capture 2 | guard | alarms | times
+//! show lineage | capture 2 [captured fra-1] [failed nyc-1] | guard | alarms | times
 //! ```
 
 use std::{collections::BTreeMap, time::Duration};
 
 use urtext_planner::{
     AcceptedLineage, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample,
-    ShardView, Source, Timeline, Until, Verified, Wish, Witness, set_aside_by,
+    ShardView, Source, Timeline, Tried, Until, Verified, Wish, Witness, set_aside_by,
 };
 use urtext_types::{
     BackupId, ByteCount, DataDigest, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress,
@@ -43,7 +43,7 @@ pub(crate) struct Fleet {
     pub(crate) show_guard: bool,
     pub(crate) show_alarms: bool,
     pub(crate) show_times: bool,
-    pub(crate) show_capture: Option<usize>,
+    pub(crate) show_capture: Option<(usize, Tried)>,
 }
 
 pub(crate) fn history(digits: &str) -> ReplicationId {
@@ -164,7 +164,11 @@ pub(crate) fn parse(text: &str) -> Fleet {
                 "guard" => fleet.show_guard = true,
                 "alarms" => fleet.show_alarms = true,
                 "times" => fleet.show_times = true,
-                "capture" => fleet.show_capture = Some(words.at(2).parse().expect("a number")),
+                "capture" => {
+                    let node = |word| words.after(word).map(|node| node.parse().expect("a node")).into_iter().collect();
+                    let tried = Tried { captured: node("captured"), failed: node("failed") };
+                    fleet.show_capture = Some((words.at(2).parse().expect("a number"), tried));
+                }
                 other => panic!("show {other}?"),
             },
             other => panic!("{other}?"),

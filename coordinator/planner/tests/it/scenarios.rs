@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use urtext_planner::{Detail, Picture, alarms, choose_nodes, loss_guard, print_selection, select};
+use urtext_planner::{Detail, Picture, alarms, choose_copies, loss_guard, print_selection, select};
 
 use urtext_types::{Interval, Timestamp};
 
@@ -73,9 +73,9 @@ fn run(story: &str) -> String {
             printed.push_str(&format!("{}{}", wrapped("  - ", &told), wrapped("    hint: ", &alarm.hint)));
         }
     }
-    if let Some(copies) = fleet.show_capture {
+    if let Some((copies, tried)) = fleet.show_capture {
         printed.push_str(&format!("\ncapture of {copies}:\n"));
-        for choice in choose_nodes(&fleet.view, &fleet.policy, copies) {
+        for choice in choose_copies(&fleet.view, &fleet.policy, copies, &tried) {
             let mark = if choice.chosen { "+" } else { "-" };
             printed.push_str(&format!("  {mark} {} ({}): {}\n", choice.node, choice.site, choice.reason));
         }

@@ -14,6 +14,7 @@ pub(super) mod lineage;
 pub(super) mod repository;
 pub(super) mod restore;
 pub(super) mod retention;
+pub(super) mod schedule;
 pub(super) mod serve;
 pub(super) mod snapshot;
 pub(super) mod status;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use urtext_proto::pb;
 use urtext_types::{ByteCount, Timestamp};
 
+use super::schedule::{last_line, next_line};
 use crate::cli::{
     Context, Ended, Stop, args,
     client::refused,
@@ -44,6 +45,14 @@ fn print_shard(context: &Context, shard: &json::ShardStatus, now: Timestamp) -> 
     output.text(format_args!("  canonical copy    {}", canonical_line(shard)))?;
     output.text(format_args!("  data loss window  {}", window_line(shard)))?;
     output.text(format_args!("  last backup       {}", backup_line(shard.last_backup.as_ref(), now)))?;
+    if let Some(job) = &shard.scheduled {
+        output.text(format_args!("  next snapshot     {}", next_line(job, now)))?;
+        if job.last_run.as_ref().is_some_and(|run| run.state != "done") {
+            for (line, text) in wrap(&last_line(job, now), 80).into_iter().enumerate() {
+                output.text(format_args!("  {:16}  {text}", if line == 0 { "scheduled run" } else { "" }))?;
+            }
+        }
+    }
     output.text("")?;
     let mut table = Table::new(["SITE", "NODE", "ROLE", "HISTORY", "OFFSET", "LAG", "KEYS", "STATE"]);
     for node in &shard.nodes {

@@ -102,7 +102,8 @@ fn a_shard_without_anything_has_every_key_all_the_same() {
     "canonical":null,"data_loss_window_seconds":null,"data_loss_window_target_seconds":86400.0,
     "last_backup":null,"nodes":[{"node":"fra-1","site":"fra","connected":false,"last_seen":null,"role":null,
     "engine":null,"server_version":null,"history":null,"offset":null,"link_up":null,"lag_bytes":null,
-    "keys":null,"clock_skew_ms":null,"trouble":null,"tasks":[],"agent_version":""}],"findings":[],"alarms":[]}],
+    "keys":null,"clock_skew_ms":null,"trouble":null,"tasks":[],"agent_version":""}],"findings":[],"alarms":[],
+    "scheduled":null}],
     "warnings":[]}"#,
     );
 }

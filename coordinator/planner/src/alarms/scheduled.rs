@@ -1,0 +1,88 @@
+//! Scheduled snapshots that failed, or do not come.
+
+use std::time::Duration;
+
+use urtext_types::{DeploymentName, Timestamp};
+
+use super::{Alarm, AlarmKind};
+use crate::{
+    schedule::{Memory, RunState, Schedule, Step},
+    wording::{sentence, time},
+};
+
+/// How the scheduled snapshots of a shard go.
+#[derive(Debug)]
+pub struct ScheduledSnapshots<'a> {
+    pub deployment: &'a DeploymentName,
+    pub schedule: &'a Schedule,
+    /// See [`crate::shift`].
+    pub shift: Duration,
+    pub memory: &'a Memory,
+    /// Why the last run failed, if it did.
+    pub failure: Option<&'a str>,
+}
+
+/// What is wrong with them at `now`, if anything is.
+pub fn scheduled_alarms(snapshots: &ScheduledSnapshots<'_>, now: Timestamp) -> Option<Alarm> {
+    let ScheduledSnapshots { deployment, schedule, shift, memory, failure } = snapshots;
+    let hint =
+        || format!("`urtext schedule {deployment}` shows the runs; `urtext snapshot {deployment}` takes one now");
+    if let Some(run) = memory.run
+        && let RunState::Failed { .. } = run.state
+    {
+        let again = match schedule.step(*shift, memory, now) {
+            Step::Wait { until } => format!("tried again at {}", time(until)),
+            Step::Begin { .. } | Step::UnderWay => "tried again now".to_owned(),
+        };
+        let reason = failure.unwrap_or("the reason is not known");
+        return Some(Alarm {
+            kind: AlarmKind::SnapshotFailed,
+            subject: deployment.to_string(),
+            sentence: format!("The scheduled snapshot of {} failed, {again}. {}", time(run.slot), sentence(reason)),
+            hint: hint(),
+        });
+    }
+    let since = schedule.overdue(*shift, memory, now)?;
+    Some(Alarm {
+        kind: AlarmKind::SnapshotOverdue,
+        subject: deployment.to_string(),
+        sentence: format!("The snapshot that was due at {} is not there yet.", time(since)),
+        hint: hint(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Run;
+
+    #[track_caller]
+    fn check(state: RunState, now: &str, expect: Option<(AlarmKind, &str)>) {
+        let at = |text: &str| -> Timestamp { text.parse().expect("a time") };
+        let schedule = Schedule::parse("0 3 * * *", "UTC").expect("valid");
+        let run = Run { slot: at("2026-11-21T03:00:00Z"), attempts: 2, state };
+        let memory = Memory { since: at("2026-11-20T12:00:00Z"), run: Some(run) };
+        let snapshots = ScheduledSnapshots {
+            deployment: &"orders".parse().expect("a name"),
+            schedule: &schedule,
+            shift: Duration::ZERO,
+            memory: &memory,
+            failure: Some("no node of orders can be captured now"),
+        };
+        let alarm = scheduled_alarms(&snapshots, at(now));
+        let said = alarm.as_ref().map(|alarm| (alarm.kind, alarm.sentence.as_str()));
+        assert_eq!(said, expect);
+    }
+
+    #[test]
+    fn a_snapshot_that_failed_and_one_that_does_not_come_are_alarms() {
+        let failed = RunState::Failed { at: "2026-11-21T03:05:00Z".parse().expect("a time") };
+        let sentence = "The scheduled snapshot of 2026-11-21T03:00:00Z failed, tried again at 2026-11-21T03:06:00Z. \
+                        No node of orders can be captured now.";
+        check(failed, "2026-11-21T03:05:30Z", Some((AlarmKind::SnapshotFailed, sentence)));
+        check(RunState::Running, "2026-11-21T03:05:30Z", None);
+        let overdue = "The snapshot that was due at 2026-11-21T03:00:00Z is not there yet.";
+        check(RunState::Running, "2026-11-21T05:00:00Z", Some((AlarmKind::SnapshotOverdue, overdue)));
+        check(RunState::Done, "2026-11-21T05:00:00Z", None);
+    }
+}

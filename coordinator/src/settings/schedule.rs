@@ -1,0 +1,83 @@
+//! `[schedule]` and `[deployments.D.schedule]`: what happens by itself, and when.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use urtext_planner::Schedule;
+
+use super::{duration, with_hint};
+
+/// In the place of a cron expression: not at all.
+const NEVER: &str = "never";
+
+/// More copies than anybody has sites: a number beyond it is a slip.
+const MOST_COPIES: u32 = 16;
+
+/// What happens by itself for one deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchedulePolicy {
+    /// Snapshots, unless they are taken by hand alone.
+    pub snapshot: Option<Schedule>,
+    /// How many snapshots are taken each time, each at another site.
+    pub copies: usize,
+    /// Runs come so much later than their times at most: see [`urtext_planner::shift`].
+    pub jitter: Duration,
+}
+
+/// The tables as they are written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleFile {
+    snapshot: Option<String>,
+    time_zone: Option<String>,
+    copies: Option<u32>,
+    jitter: Option<String>,
+}
+
+impl ScheduleFile {
+    /// What the example says.
+    pub(super) fn built_in() -> Self {
+        Self {
+            snapshot: Some("0 3 * * *".to_owned()),
+            time_zone: Some("UTC".to_owned()),
+            copies: Some(1),
+            jitter: Some("10m".to_owned()),
+        }
+    }
+
+    /// This table where it says something, `default` where it does not.
+    pub(super) fn over(self, default: &Self) -> Self {
+        let Self { snapshot, time_zone, copies, jitter } = self;
+        Self {
+            snapshot: snapshot.or_else(|| default.snapshot.clone()),
+            time_zone: time_zone.or_else(|| default.time_zone.clone()),
+            copies: copies.or(default.copies),
+            jitter: jitter.or_else(|| default.jitter.clone()),
+        }
+    }
+
+    /// # Errors
+    /// The key that is wrong, and why.
+    pub(super) fn resolve(&self) -> Result<SchedulePolicy, (&'static str, String)> {
+        let Self { snapshot, time_zone, copies, jitter } = self.clone().over(&Self::built_in());
+        let zone = time_zone.unwrap_or_default();
+        // Also where nothing is scheduled: a zone that is misspelt must not pass.
+        Schedule::parse("@daily", &zone).map_err(|error| ("schedule.time_zone", with_hint(&error)))?;
+        let snapshot = match snapshot.as_deref() {
+            None | Some(NEVER) => None,
+            Some(expression) => Some(
+                Schedule::parse(expression, &zone)
+                    .map_err(|error| ("schedule.snapshot", format!("{}, or \"{NEVER}\"", with_hint(&error))))?,
+            ),
+        };
+        let copies = copies.unwrap_or(1);
+        if !(1..=MOST_COPIES).contains(&copies) {
+            return Err(("schedule.copies", format!("must lie between 1 and {MOST_COPIES}")));
+        }
+        let jitter = duration(&jitter.unwrap_or_default()).map_err(|problem| ("schedule.jitter", problem))?;
+        if jitter > Duration::from_secs(86_400) {
+            return Err(("schedule.jitter", "must not be more than a day".to_owned()));
+        }
+        Ok(SchedulePolicy { snapshot, copies: copies as usize, jitter })
+    }
+}

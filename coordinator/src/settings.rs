@@ -1,7 +1,7 @@
 //! `urtext.toml`: parsed once, into types. Unknown keys are errors that name key and file.
 
-mod retention;
 mod hooks;
+mod retention;
 mod schedule;
 
 use std::{
@@ -345,7 +345,10 @@ mod tests {
         let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
         assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
         assert_eq!(policy.schedule.copies, 2);
-        assert_eq!(policy.schedule.snapshot.map(|schedule| schedule.to_string()).as_deref(), Some(EVERY_6_HOURS));
+        assert_eq!(
+            policy.schedule.snapshot.as_ref().map(|schedule| schedule.to_string()).as_deref(),
+            Some(EVERY_6_HOURS)
+        );
         assert_eq!(policy.hooks.before, ["/usr/local/bin/quiesce", "orders"]);
         assert_eq!(policy.hooks.limit, Duration::from_secs(30));
     }

@@ -156,7 +156,7 @@ impl Tasks {
         let open = self.lock();
         let open = open.values().filter(|task| task.state().outcome.is_none());
         open.map(|task| match task.stored.work {
-            TaskWork::Capture { backup } | TaskWork::Restore { backup, .. } => backup,
+            TaskWork::Capture { backup, .. } | TaskWork::Restore { backup, .. } => backup,
         })
         .collect()
     }

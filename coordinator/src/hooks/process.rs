@@ -21,15 +21,15 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Ran {
-    pub end: End,
-    pub took: Duration,
+pub(super) struct Ran {
+    pub(super) end: End,
+    pub(super) took: Duration,
     /// The last line of its standard error, else of its output.
-    pub last_line: Option<String>,
+    pub(super) last_line: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// With this exit code; `None` if a signal ended it.
     Exited(Option<i32>),
     /// Killed, with all of its process group.
@@ -40,7 +40,12 @@ pub enum End {
 }
 
 /// Runs `command` in a process group of its own, with `variables` and little else in its environment.
-pub async fn run(command: &[String], variables: &[(&str, String)], limit: Duration, stop: &CancellationToken) -> Ran {
+pub(super) async fn run(
+    command: &[String],
+    variables: &[(&str, String)],
+    limit: Duration,
+    stop: &CancellationToken,
+) -> Ran {
     let begun = Instant::now();
     let own = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
     let Some((program, arguments)) = command.split_first() else {

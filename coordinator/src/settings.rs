@@ -345,10 +345,7 @@ mod tests {
         let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
         assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
         assert_eq!(policy.schedule.copies, 2);
-        assert_eq!(
-            policy.schedule.snapshot.as_ref().map(|schedule| schedule.to_string()).as_deref(),
-            Some(EVERY_6_HOURS)
-        );
+        assert_eq!(policy.schedule.snapshot.as_ref().map(ToString::to_string).as_deref(), Some(EVERY_6_HOURS));
         assert_eq!(policy.hooks.before, ["/usr/local/bin/quiesce", "orders"]);
         assert_eq!(policy.hooks.limit, Duration::from_secs(30));
     }

@@ -65,7 +65,7 @@ fn snapshots_are_taken_at_their_times_in_distinct_sites_one_at_a_time_on_a_host(
         let shown = fleet.json(&["backup", "show", backup["id"].as_str().expect("id")]);
         let timings = &shown["manifest"]["timings"];
         let time = |key: &str| timings[key].as_str().unwrap_or_else(|| panic!("no {key} in {shown:#}")).to_owned();
-        (time("started_at"), time("ended_at"))
+        (time("started_at"), time("finished_at"))
     };
     let (one, two) = (times(&of_run[0]), times(&of_run[1]));
     assert!(one.1 <= two.0 || two.1 <= one.0, "{one:?} and {two:?} overlap");

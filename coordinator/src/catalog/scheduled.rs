@@ -41,7 +41,7 @@ pub struct StoredRun {
     pub begun_at: Timestamp,
     /// `None` while it runs.
     pub ended_at: Option<Timestamp>,
-    /// Why it failed, if it did.
+    /// Why the last attempt that came to its end failed, if it did.
     pub failure: Option<String>,
 }
 

@@ -22,10 +22,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Ran {
-    pub end: End,
-    pub took: Duration,
+    pub(super) end: End,
+    pub(super) took: Duration,
     /// The last line of its standard error, else of its output.
-    pub last_line: Option<String>,
+    pub(super) last_line: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

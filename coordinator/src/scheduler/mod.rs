@@ -151,7 +151,9 @@ impl App {
             Step::Begin { slot, attempt, why } => {
                 let same_slot = remembered.stored.run.as_ref().filter(|run| run.slot == slot);
                 let begun_at = same_slot.map_or(now, |run| run.begun_at);
-                let run = StoredRun { slot, attempts: attempt, begun_at, ended_at: None, failure: None };
+                // What failed is said until something has succeeded.
+                let failure = remembered.stored.run.as_ref().and_then(|run| run.failure.clone());
+                let run = StoredRun { slot, attempts: attempt, begun_at, ended_at: None, failure };
                 remembered.stored.run = Some(run);
                 // Before anything is asked of an agent: a crash from here on does not repeat it.
                 self.remember(shard, &remembered.stored).await?;

@@ -98,12 +98,14 @@ async fn what_failed_is_an_alarm_and_is_tried_again() {
     day.restart().await;
     assert_eq!(day.look("2027-01-16T03:03:30Z").await, None, "the agents have not come back yet");
     assert_eq!(day.look("2027-01-16T03:04:00Z").await, run_of("2027-01-16", 2));
-    assert_eq!(day.alarm(), None, "it runs");
-    // It hangs.
-    day.now.store(millis("2027-01-16T04:30:00Z"), Ordering::Relaxed);
-    assert_eq!(day.alarm(), Some(AlarmKind::SnapshotOverdue));
+    assert_eq!(day.alarm(), Some(AlarmKind::SnapshotFailed), "nothing has succeeded yet");
     day.app.end_run(&day.shard, None).await;
     assert_eq!(day.alarm(), None);
+    // The next one hangs.
+    assert_eq!(day.look("2027-01-17T03:03:00Z").await, run_of("2027-01-17", 1));
+    assert_eq!(day.alarm(), None);
+    day.now.store(millis("2027-01-17T04:30:00Z"), Ordering::Relaxed);
+    assert_eq!(day.alarm(), Some(AlarmKind::SnapshotOverdue));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub struct ScheduledSnapshots<'a> {
     /// See [`crate::shift`].
     pub shift: Duration,
     pub memory: &'a Memory,
-    /// Why the last run failed, if it did.
+    /// Why the last attempt that came to its end failed, if it did.
     pub failure: Option<&'a str>,
 }
 
@@ -27,14 +27,13 @@ pub fn scheduled_alarms(snapshots: &ScheduledSnapshots<'_>, now: Timestamp) -> O
     let ScheduledSnapshots { deployment, schedule, shift, memory, failure } = snapshots;
     let hint =
         || format!("`urtext schedule {deployment}` shows the runs; `urtext snapshot {deployment}` takes one now");
-    if let Some(run) = memory.run
-        && let RunState::Failed { .. } = run.state
+    if let Some((run, reason)) = memory.run.zip(*failure)
+        && run.state != RunState::Done
     {
         let again = match schedule.step(*shift, memory, now) {
             Step::Wait { until } => format!("tried again at {}", time(until)),
             Step::Begin { .. } | Step::UnderWay => "tried again now".to_owned(),
         };
-        let reason = failure.unwrap_or("the reason is not known");
         return Some(Alarm {
             kind: AlarmKind::SnapshotFailed,
             subject: deployment.to_string(),
@@ -57,7 +56,7 @@ mod tests {
     use crate::schedule::Run;
 
     #[track_caller]
-    fn check(state: RunState, now: &str, expect: Option<(AlarmKind, &str)>) {
+    fn check(state: RunState, failure: Option<&str>, now: &str, expect: Option<(AlarmKind, &str)>) {
         let at = |text: &str| -> Timestamp { text.parse().expect("a time") };
         let schedule = Schedule::parse("0 3 * * *", "UTC").expect("valid");
         let run = Run { slot: at("2026-11-21T03:00:00Z"), attempts: 2, state };
@@ -67,7 +66,7 @@ mod tests {
             schedule: &schedule,
             shift: Duration::ZERO,
             memory: &memory,
-            failure: Some("no node of orders can be captured now"),
+            failure,
         };
         let alarm = scheduled_alarms(&snapshots, at(now));
         let said = alarm.as_ref().map(|alarm| (alarm.kind, alarm.sentence.as_str()));
@@ -79,10 +78,14 @@ mod tests {
         let failed = RunState::Failed { at: "2026-11-21T03:05:00Z".parse().expect("a time") };
         let sentence = "The scheduled snapshot of 2026-11-21T03:00:00Z failed, tried again at 2026-11-21T03:06:00Z. \
                         No node of orders can be captured now.";
-        check(failed, "2026-11-21T03:05:30Z", Some((AlarmKind::SnapshotFailed, sentence)));
-        check(RunState::Running, "2026-11-21T03:05:30Z", None);
+        let why = Some("no node of orders can be captured now");
+        check(failed, why, "2026-11-21T03:05:30Z", Some((AlarmKind::SnapshotFailed, sentence)));
+        // A further try takes nothing back until it has succeeded.
+        let again = sentence.replace("at 2026-11-21T03:06:00Z", "now");
+        check(RunState::Running, why, "2026-11-21T03:05:30Z", Some((AlarmKind::SnapshotFailed, &again)));
+        check(RunState::Running, None, "2026-11-21T03:05:30Z", None);
         let overdue = "The snapshot that was due at 2026-11-21T03:00:00Z is not there yet.";
-        check(RunState::Running, "2026-11-21T05:00:00Z", Some((AlarmKind::SnapshotOverdue, overdue)));
-        check(RunState::Done, "2026-11-21T05:00:00Z", None);
+        check(RunState::Running, None, "2026-11-21T05:00:00Z", Some((AlarmKind::SnapshotOverdue, overdue)));
+        check(RunState::Done, None, "2026-11-21T05:00:00Z", None);
     }
 }

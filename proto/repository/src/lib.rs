@@ -6,7 +6,7 @@
 //! garbage. Everything that is read back is checked against a signed manifest ([`BackupReader`]).
 //!
 //! This package knows nothing of Redis: to it an RDB is bytes, and what they mean arrives as values of
-//! `urtext-types`. It never deletes and never overwrites.
+//! `urtext-types`. It never overwrites. Only [`PrunePlan`] deletes, through a [`SweepStore`], which no agent has.
 
 mod blocking;
 mod buffers;
@@ -14,6 +14,7 @@ mod digest;
 mod keys;
 mod layout;
 mod manifest;
+mod prune;
 mod reader;
 mod record;
 mod repository;
@@ -32,6 +33,7 @@ pub use manifest::{
     CaptureMethod, ContentSummary, FORMAT_VERSION, Manifest, MissingSettings, ModuleSummary, RdbChecksum, RdbSummary,
     SettingsSummary, Stale, StoredObject, Timings,
 };
+pub use prune::{FolderSeen, PruneFailure, PruneOutcome, PrunePlan, PruneRequest, Waiting};
 pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
 pub use record::{Record, RecordBody, RecordError, RecordKind};
 pub use repository::{Repository, RepositoryError, RepositoryHeader};
@@ -46,6 +48,6 @@ pub use signed::{
 pub use store::testing;
 pub use store::{
     BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo,
-    PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
+    PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation, SweepStore, Unfinished,
 };
 pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

@@ -12,7 +12,7 @@ use thiserror::Error;
 use url::Url;
 use urtext_types::{ErrorKind, Explain};
 
-use super::{BucketStore, DirectoryStore, Store, StoreError};
+use super::{BucketStore, DirectoryStore, Store, StoreError, SweepStore};
 
 /// The place of a repository. Parsed once; holds no secrets.
 ///
@@ -170,6 +170,14 @@ impl StoreAddress {
             Self::Directory(path) => Ok(Arc::new(DirectoryStore::create(path)?)),
             Self::Bucket(_) => self.open(),
         }
+    }
+
+    /// Prepares to use the place, and to delete in it.
+    pub fn open_to_sweep(&self) -> Result<Arc<dyn SweepStore>, StoreError> {
+        Ok(match self {
+            Self::Directory(path) => Arc::new(DirectoryStore::open(path)?),
+            Self::Bucket(address) => Arc::new(BucketStore::open(address)?),
+        })
     }
 }
 

@@ -8,6 +8,8 @@
 //! object is compared with what was put. Two writers of *different* bytes under one name, in the same
 //! moment, are not told apart then. No two writers of Urtext share a name, since ids are given once.
 
+mod sweep;
+
 use std::{env, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -20,7 +22,7 @@ use object_store::{
     gcp::GoogleCloudStorageBuilder,
     path::Path as ObjectPath,
 };
-use urtext_types::ByteCount;
+use urtext_types::{ByteCount, Timestamp};
 
 use super::{
     BucketAddress, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Service, Store, StoreCause, StoreError, StoreOperation,
@@ -174,6 +176,8 @@ fn s3(address: &BucketAddress) -> Result<impl ObjectStore + use<>, StoreCause> {
         .with_bucket_name(&address.bucket)
         .with_client_options(client_options(address))
         .with_retry(retries())
+        // Not every server that speaks S3 knows how to delete several objects at once.
+        .with_disable_bulk_delete(true)
         .with_conditional_put(match options.no_conditional_put {
             true => S3ConditionalPut::Disabled,
             false => S3ConditionalPut::ETagMatch,
@@ -320,7 +324,11 @@ impl Store for BucketStore {
                     own => name.strip_prefix(own).and_then(|name| name.strip_prefix('/')),
                 };
                 let name: Option<ObjectName> = name.and_then(|name| name.parse().ok());
-                future::ready(Ok(name.map(|name| ObjectInfo { name, size: found.size })))
+                future::ready(Ok(name.map(|name| ObjectInfo {
+                    name,
+                    size: found.size,
+                    modified: Some(Timestamp::from(found.last_modified)),
+                })))
             })
             .boxed()
     }

@@ -4,6 +4,8 @@
 //! fails if the name is taken; then every folder up to the repository is synced. A crash at any point
 //! leaves the whole object, or a staging file (`<name>#1`) that listings do not show, or nothing.
 
+mod sweep;
+
 use std::{
     error::Error as StdError,
     fs::File,
@@ -16,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future, stream::BoxStream};
 use object_store::{ObjectStore, PutMode, PutOptions, local::LocalFileSystem, path::Path as ObjectPath};
-use urtext_types::ByteCount;
+use urtext_types::{ByteCount, Timestamp};
 
 use super::{MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation};
 use crate::{ObjectName, ObjectPrefix, blocking::blocking, buffers::Buffers};
@@ -210,7 +212,11 @@ impl Store for DirectoryStore {
                 // A file whose name is no object name was put there by somebody else.
                 .try_filter_map(|found| {
                     let name: Option<ObjectName> = found.location.as_ref().parse().ok();
-                    future::ready(Ok(name.map(|name| ObjectInfo { name, size: found.size })))
+                    future::ready(Ok(name.map(|name| ObjectInfo {
+                        name,
+                        size: found.size,
+                        modified: Some(Timestamp::from(found.last_modified)),
+                    })))
                 }))
         };
         futures::stream::once(checked).try_flatten().boxed()

@@ -7,6 +7,7 @@ mod address;
 mod bucket;
 mod directory;
 mod retry;
+mod sweep;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -16,13 +17,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use thiserror::Error;
-use urtext_types::{ByteCount, ErrorKind, Explain};
+use urtext_types::{ByteCount, ErrorKind, Explain, Timestamp};
 
 pub(crate) use self::retry::with_patience;
 pub use self::{
     address::{BucketAddress, BucketOptions, InvalidAddress, Service, StoreAddress},
     bucket::BucketStore,
     directory::DirectoryStore,
+    sweep::{SweepStore, Unfinished},
 };
 use crate::{ObjectName, ObjectPrefix};
 
@@ -69,6 +71,8 @@ pub struct ObjectInfo {
     pub name: ObjectName,
     /// Bytes as stored.
     pub size: u64,
+    /// When it was put, by the store's own clock, where the store says so.
+    pub modified: Option<Timestamp>,
 }
 
 /// What was asked of a store.
@@ -77,6 +81,7 @@ pub enum StoreOperation {
     Put,
     Get,
     List,
+    Delete,
 }
 
 impl fmt::Display for StoreOperation {
@@ -85,6 +90,7 @@ impl fmt::Display for StoreOperation {
             Self::Put => "write",
             Self::Get => "read",
             Self::List => "list",
+            Self::Delete => "delete",
         })
     }
 }
@@ -132,6 +138,14 @@ pub enum StoreError {
         #[source]
         source: StoreCause,
     },
+    /// It is there, and the store does not let it go yet: object lock, a retention policy, a legal hold.
+    #[error("object {object} is locked in {place}: the store does not let it go yet")]
+    Locked {
+        object: String,
+        place: String,
+        #[source]
+        source: Option<StoreCause>,
+    },
     #[error("object {object} in {place} has {size}, more than the {limit} that an object may have", limit = ByteCount::new(MAX_OBJECT_BYTES as u64))]
     TooLarge { object: String, size: ByteCount, place: String },
 }
@@ -145,6 +159,7 @@ impl Explain for StoreError {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Refused { .. } => ErrorKind::Usage,
+            Self::Locked { .. } => ErrorKind::Refused,
             Self::TooLarge { .. } => ErrorKind::Integrity,
         }
     }
@@ -153,6 +168,9 @@ impl Explain for StoreError {
         match self {
             Self::Exhausted { place, .. } => {
                 Some(format!("make room in {place} or raise its quota; nothing that is committed was touched"))
+            }
+            Self::Denied { operation: StoreOperation::Delete, place, .. } if place.contains("://") => {
+                Some(format!("check whether the credentials for {place} may delete; only the coordinator's need to"))
             }
             Self::Denied { place, .. } if place.contains("://") => {
                 Some(format!("check the credentials for {place}, and what they may do there: put, get and list"))
@@ -167,6 +185,7 @@ impl Explain for StoreError {
             {
                 Some(format!("is the bucket of {place} there, and can this machine reach it?"))
             }
+            Self::Locked { .. } => Some("it goes when the store's own retention of it ends".to_owned()),
             Self::NotFound { .. } | Self::Unavailable { .. } | Self::TooLarge { .. } => None,
         }
     }

@@ -2,21 +2,33 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use urtext_types::{ByteCount, ErrorKind, Explain};
+use urtext_types::{ByteCount, ErrorKind, Explain, Timestamp};
 
-use super::{MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation};
+use super::{MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation, SweepStore};
 use crate::{Manifest, ManifestSigner, ManifestVerifier, ObjectName, ObjectPrefix, Sha256Digest, SignatureError};
 
 /// Objects in memory.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
-    objects: Arc<Mutex<BTreeMap<ObjectName, Bytes>>>,
+    objects: Arc<Mutex<BTreeMap<ObjectName, Kept>>>,
+    /// Its own clock, which stands still between two calls of [`MemoryStore::set_time`].
+    now: Arc<AtomicI64>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    bytes: Bytes,
+    modified: Timestamp,
+    locked: bool,
 }
 
 const MEMORY: &str = "memory";
@@ -25,10 +37,35 @@ impl MemoryStore {
     /// Changes an object behind everybody's back; `None` from `change` removes it.
     pub fn tamper(&self, name: &ObjectName, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = objects.remove(name).unwrap_or_default();
+        let before = objects.remove(name).map(|kept| kept.bytes).unwrap_or_default();
         if let Some(after) = change(before.to_vec()) {
-            objects.insert(name.clone(), after.into());
+            objects.insert(name.clone(), self.kept(after.into()));
         }
+    }
+
+    /// What the store's clock shows from now on.
+    pub fn set_time(&self, now: Timestamp) {
+        self.now.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Locks an object, as a bucket's retention does.
+    pub fn lock(&self, name: &ObjectName) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = objects.get_mut(name) {
+            kept.locked = true;
+        }
+    }
+
+    /// A store of its own that holds the same.
+    pub fn copy(&self) -> Self {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = AtomicI64::new(self.now.load(Ordering::Relaxed));
+        Self { objects: Arc::new(Mutex::new(objects)), now: Arc::new(now) }
+    }
+
+    fn kept(&self, bytes: Bytes) -> Kept {
+        let modified = Timestamp::from_millis(self.now.load(Ordering::Relaxed));
+        Kept { bytes, modified, locked: false }
     }
 }
 
@@ -42,10 +79,10 @@ impl Store for MemoryStore {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         match objects.get(name) {
             None => {
-                objects.insert(name.clone(), bytes);
+                objects.insert(name.clone(), self.kept(bytes));
                 Ok(PutOutcome::Created)
             }
-            Some(existing) if *existing == bytes => Ok(PutOutcome::AlreadyIdentical),
+            Some(existing) if existing.bytes == bytes => Ok(PutOutcome::AlreadyIdentical),
             Some(_) => Err(StoreError::Conflict { object: name.to_string(), place: MEMORY.to_owned() }),
         }
     }
@@ -54,7 +91,7 @@ impl Store for MemoryStore {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects
             .get(name)
-            .cloned()
+            .map(|kept| kept.bytes.clone())
             .ok_or_else(|| StoreError::NotFound { object: name.to_string(), place: MEMORY.to_owned() })
     }
 
@@ -63,9 +100,24 @@ impl Store for MemoryStore {
         let listed: Vec<_> = objects
             .iter()
             .filter(|(name, _)| prefix.contains(name))
-            .map(|(name, bytes)| Ok(ObjectInfo { name: name.clone(), size: bytes.len() as u64 }))
+            .map(|(name, kept)| {
+                let size = kept.bytes.len() as u64;
+                Ok(ObjectInfo { name: name.clone(), size, modified: Some(kept.modified) })
+            })
             .collect();
         stream::iter(listed).boxed()
+    }
+}
+
+#[async_trait]
+impl SweepStore for MemoryStore {
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if objects.get(name).is_some_and(|kept| kept.locked) {
+            return Err(StoreError::Locked { object: name.to_string(), place: MEMORY.to_owned(), source: None });
+        }
+        objects.remove(name);
+        Ok(())
     }
 }
 
@@ -153,6 +205,22 @@ impl<S: Store> Store for FaultyStore<S> {
                 stream::once(std::future::ready(Err(error))).boxed()
             }
             Some(Fault::Hang) => stream::pending().boxed(),
+        }
+    }
+}
+
+#[async_trait]
+impl<S: SweepStore> SweepStore for FaultyStore<S> {
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let operation = StoreOperation::Delete;
+        match self.fault(operation, name.as_str()) {
+            None => self.inner.delete(name).await,
+            Some(Fault::Before(kind)) => Err(error_of(kind, operation, name.as_str())),
+            Some(Fault::After(kind)) => {
+                self.inner.delete(name).await?;
+                Err(error_of(kind, operation, name.as_str()))
+            }
+            Some(Fault::Hang) => std::future::pending().await,
         }
     }
 }
@@ -268,6 +336,30 @@ pub async fn check_conformance(store: Arc<dyn Store>) {
             }
         }
     }
+}
+
+/// What every store that deletes must do. The store must be empty, and is empty afterwards.
+pub async fn check_sweeping(store: Arc<dyn SweepStore>) {
+    let name = |text: &str| text.parse::<ObjectName>().expect("a valid name");
+    let folder = "backups/orders/0/01KAQ2Z7M80000000000000000";
+    let (one, other) = (name(&format!("{folder}/rdb.00000.zst.age")), name("backups/orders-old/0/other"));
+    store.delete(&one).await.expect("what is not there is gone");
+    store.put_new(&one, Bytes::from_static(b"first")).await.expect("put");
+    store.put_new(&other, Bytes::from_static(b"other")).await.expect("put");
+    let objects: Vec<ObjectInfo> = store.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
+    assert!(objects.iter().all(|object| object.modified.is_some()), "a store that deletes tells ages: {objects:?}");
+    for _ in 0..2 {
+        store.delete(&one).await.expect("deleted, once and again");
+        assert_eq!(store.get(&one).await.expect_err("gone").kind(), ErrorKind::NotFound);
+    }
+    let upcast: Arc<dyn Store> = Arc::clone(&store) as _;
+    assert_eq!(listed(&upcast, "").await, [(other.to_string(), 5)], "nothing else goes");
+    let outcome = store.put_new(&one, Bytes::from_static(b"second")).await.expect("the name is free again");
+    assert_eq!(outcome, PutOutcome::Created);
+    for name in [&one, &other] {
+        store.delete(name).await.expect("deleted");
+    }
+    assert_eq!(listed(&upcast, "").await, []);
 }
 
 async fn listed(store: &Arc<dyn Store>, prefix: &str) -> Vec<(String, u64)> {

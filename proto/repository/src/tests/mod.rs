@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod format;
 mod killed;
+mod prune;
 mod stores;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -10,7 +10,10 @@
 
 mod blocking;
 mod buffers;
+mod check;
 mod digest;
+mod export;
+mod import;
 mod keys;
 mod layout;
 mod manifest;
@@ -21,12 +24,17 @@ mod repository;
 mod seal;
 mod signed;
 mod store;
+mod sync;
+mod transfer;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use check::{Checked, Damage, Loss, Sample, check_backup};
 pub use digest::{InvalidDigest, Sha256Digest, Sha256Hasher};
+pub use export::{Exported, export};
+pub use import::{Imported, ImportedBackup, import};
 pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
 pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};
 pub use manifest::{
@@ -50,4 +58,6 @@ pub use store::{
     BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo,
     PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation, SweepStore, Unfinished,
 };
+pub use sync::{BackupToCopy, SyncPlan, SyncStep, Synced};
+pub use transfer::TransferError;
 pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

@@ -51,6 +51,16 @@ impl RecordBody {
             Self::Audit { .. } => RecordKind::Audit,
         }
     }
+
+    /// The shard that it is about; an audit entry is about any of them.
+    pub fn shard(&self) -> Option<&ShardName> {
+        match self {
+            Self::LineageEdge { shard, .. } | Self::AcceptedLineage { shard, .. } | Self::Vouch { shard, .. } => {
+                Some(shard)
+            }
+            Self::Audit { .. } => None,
+        }
+    }
 }
 
 /// The folders of records.

@@ -4,7 +4,7 @@
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
 //! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
-//! [`following`]);
+//! [`following`], [`proving`], [`syncing`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It
@@ -30,6 +30,7 @@ pub mod init;
 pub mod inspect;
 pub mod learn;
 pub mod objects;
+pub mod proving;
 pub mod rebuild;
 pub mod reconcile;
 pub mod records;
@@ -41,6 +42,7 @@ pub mod sessions;
 pub mod settings;
 pub mod shard;
 pub mod shown;
+pub mod syncing;
 pub mod tasks;
 pub mod verdict;
 pub mod verifier;

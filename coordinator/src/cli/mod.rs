@@ -117,6 +117,9 @@ impl Context {
             Command::Repository { command: RepositoryCommand::Add(args) } => {
                 commands::repository::add(self, args).await
             }
+            Command::Repository { command: RepositoryCommand::Sync(args) } => {
+                commands::repository::sync(self, args).await
+            }
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => commands::restore::run(self, args).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,

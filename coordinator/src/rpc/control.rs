@@ -223,6 +223,28 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(super::repositories::list(&self.0, check).await?))
     }
 
+    type VerifyStream = ReceiverStream<Result<pb::VerifyEvent, Status>>;
+
+    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let by = peers::operator(&request, "verify backups")?.to_string();
+        let asked = super::proving::verify_request(request.into_inner())?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(super::proving::verify(Arc::clone(&self.0), asked, by, events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SyncRepositoriesStream = ReceiverStream<Result<pb::SyncEvent, Status>>;
+
+    async fn sync_repositories(
+        &self,
+        request: Request<pb::SyncRepositoriesRequest>,
+    ) -> Result<Response<Self::SyncRepositoriesStream>, Status> {
+        peers::operator(&request, "copy from repository to repository")?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(super::proving::sync(Arc::clone(&self.0), request.into_inner(), events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     async fn rebuild_catalog(
         &self,
         request: Request<pb::RebuildCatalogRequest>,

@@ -4,6 +4,7 @@ mod control;
 mod enrolment;
 mod messages;
 mod peers;
+mod proving;
 mod repositories;
 mod session;
 mod status;

@@ -261,6 +261,7 @@ mod tests {
             proptest::strategy::Just(RecordKind::LineageEdge),
             proptest::strategy::Just(RecordKind::AcceptedLineage),
             proptest::strategy::Just(RecordKind::Vouch),
+            proptest::strategy::Just(RecordKind::Verified),
             proptest::strategy::Just(RecordKind::Audit)
         ];
         prop_oneof![

@@ -6,7 +6,8 @@
 //! garbage. Everything that is read back is checked against a signed manifest ([`BackupReader`]).
 //!
 //! This package knows nothing of Redis: to it an RDB is bytes, and what they mean arrives as values of
-//! `urtext-types`. It never overwrites. Only [`PrunePlan`] deletes, through a [`SweepStore`], which no agent has.
+//! `urtext-types`. It never overwrites. Only [`PrunePlan`] and [`repair`] delete, through a [`SweepStore`], which no
+//! agent has.
 
 mod blocking;
 mod buffers;
@@ -20,6 +21,7 @@ mod manifest;
 mod prune;
 mod reader;
 mod record;
+mod repair;
 mod repository;
 mod seal;
 mod signed;
@@ -43,7 +45,8 @@ pub use manifest::{
 };
 pub use prune::{FolderSeen, PruneFailure, PruneOutcome, PrunePlan, PruneRequest, Waiting};
 pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
-pub use record::{Record, RecordBody, RecordError, RecordKind};
+pub use record::{Proof, Record, RecordBody, RecordError, RecordKind};
+pub use repair::{Repaired, repair};
 pub use repository::{Repository, RepositoryError, RepositoryHeader};
 pub use seal::{
     CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, open, open_bytes, seal,

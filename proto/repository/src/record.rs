@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_types::{
-    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, ShardName, Timestamp,
+    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, RepositoryId, ShardName, Timestamp,
 };
 
 use crate::{FORMAT_VERSION, Location, ObjectName, StoreError};
@@ -38,8 +38,26 @@ pub enum RecordBody {
     AcceptedLineage { shard: ShardName, history: ReplicationId, over: Vec<ReplicationId> },
     /// An operator has looked: a backup that holds far less than those before it is right all the same.
     Vouch { shard: ShardName, backup: BackupId },
+    /// Backups were proved: which ones are good in one repository, and which are not, and why.
+    Verified {
+        shard: ShardName,
+        repository: RepositoryId,
+        how: Proof,
+        good: Vec<BackupId>,
+        damaged: Vec<(BackupId, String)>,
+    },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
+}
+
+/// How a backup was proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// Every stored object was read again and compared.
+    Stored,
+    /// It was loaded into a server.
+    Rehearsed,
 }
 
 impl RecordBody {
@@ -48,6 +66,7 @@ impl RecordBody {
             Self::LineageEdge { .. } => RecordKind::LineageEdge,
             Self::AcceptedLineage { .. } => RecordKind::AcceptedLineage,
             Self::Vouch { .. } => RecordKind::Vouch,
+            Self::Verified { .. } => RecordKind::Verified,
             Self::Audit { .. } => RecordKind::Audit,
         }
     }
@@ -55,9 +74,10 @@ impl RecordBody {
     /// The shard that it is about; an audit entry is about any of them.
     pub fn shard(&self) -> Option<&ShardName> {
         match self {
-            Self::LineageEdge { shard, .. } | Self::AcceptedLineage { shard, .. } | Self::Vouch { shard, .. } => {
-                Some(shard)
-            }
+            Self::LineageEdge { shard, .. }
+            | Self::AcceptedLineage { shard, .. }
+            | Self::Vouch { shard, .. }
+            | Self::Verified { shard, .. } => Some(shard),
             Self::Audit { .. } => None,
         }
     }
@@ -69,12 +89,13 @@ pub enum RecordKind {
     LineageEdge,
     AcceptedLineage,
     Vouch,
+    Verified,
     Audit,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Audit];
+    pub const ALL: [Self; 5] = [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Verified, Self::Audit];
 }
 
 impl fmt::Display for RecordKind {
@@ -83,6 +104,7 @@ impl fmt::Display for RecordKind {
             Self::LineageEdge => "lineage-edge",
             Self::AcceptedLineage => "accepted-lineage",
             Self::Vouch => "vouch",
+            Self::Verified => "verified",
             Self::Audit => "audit",
         })
     }

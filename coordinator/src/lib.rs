@@ -4,7 +4,7 @@
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
 //! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`advice`], [`alarms`], [`restoring`],
-//! [`following`], [`proving`], [`syncing`]);
+//! [`following`], [`proving`], [`syncing`], [`exporting`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server, never sees the plaintext of a backup, and never deletes one. It
@@ -22,6 +22,7 @@ pub mod clock;
 pub mod compare;
 pub mod directory;
 pub mod enrol;
+pub mod exporting;
 mod fault;
 pub mod fleet;
 pub mod following;

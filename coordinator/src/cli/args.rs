@@ -84,6 +84,14 @@ pub enum Command {
     /// Reads every object again and compares it with the signed manifest; needs no key. Exit code 7 if anything is
     /// damaged.
     Verify(Verify),
+    /// Write the canonical backup to stdout as one tar: for tape, a pen drive, an air gap.
+    ///
+    /// It holds everything that a restore by hand needs but the age identity, and how to do it.
+    Export(Export),
+    /// Bring what `export` wrote back into a repository, from stdin.
+    ///
+    /// Every hash and signature is verified before a backup is listed.
+    Import(Import),
     /// Look at the agents.
     Agents {
         #[command(subcommand)]
@@ -246,6 +254,22 @@ pub enum RepositoryCommand {
     Add(AddRepository),
     /// Copy what the first repository has and the second lacks; what was interrupted is resumed.
     Sync(SyncRepositories),
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[arg(value_name = "DEPLOYMENT")]
+    pub deployment: DeploymentName,
+    /// This backup instead of the canonical one of each shard.
+    #[arg(value_name = "ID")]
+    pub backup: Option<BackupId>,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// A repository's name, or an address that the coordinator reaches.
+    #[arg(long, value_name = "NAME|URL")]
+    pub repository: String,
 }
 
 #[derive(Debug, Args)]

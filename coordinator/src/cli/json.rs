@@ -16,7 +16,9 @@ use urtext_proto::{model, pb};
 use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Timestamp};
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
-pub use self::proof::{CheckedCopies, CheckedCopy, DamagedObject, Sync, SyncDone, SyncFailure, SyncPlanned};
+pub use self::proof::{
+    CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Sync, SyncDone, SyncFailure, SyncPlanned,
+};
 pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,

@@ -125,6 +125,8 @@ impl Context {
             Command::Inspect(args) => commands::inspect::run(self, args).await,
             Command::Diff(args) => commands::diff::run(self, args).await,
             Command::Verify(args) => commands::verify::run(self, args).await,
+            Command::Export(args) => commands::export::export(self, args).await,
+            Command::Import(args) => commands::export::import(self, args).await,
             Command::Agents { command: AgentsCommand::List } => commands::agents::list(self).await,
         }
     }

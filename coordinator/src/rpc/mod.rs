@@ -9,6 +9,7 @@ mod repositories;
 mod session;
 mod status;
 mod storage;
+mod streams;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 //!
 //! **Memory**: the object that is written and the next one.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -38,37 +38,40 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// Writes backups, and the records of their shards, as one stream. `progress` is told of the bytes written.
+/// Writes backups, each from the store that has a good copy of it, and the records of their shards as one stream.
+/// Header and records are those of `repository`. `progress` is told of the bytes written.
 ///
 /// # Errors
 /// Something cannot be read, is damaged, or cannot be written. The stream is not whole then, and `import` says so.
 pub async fn export(
     repository: &Repository,
-    backups: &[BackupKey],
+    backups: &[(BackupKey, Arc<dyn Store>)],
     verifier: &dyn ManifestVerifier,
     output: &mut (dyn AsyncWrite + Send + Unpin),
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Exported, TransferError> {
     let store = repository.store().as_ref();
-    let made_at = backups.iter().map(|key| key.id.timestamp().as_millis().max(0) as u64 / 1000).max().unwrap_or(0);
+    let keys: Vec<BackupKey> = backups.iter().map(|(key, _)| key.clone()).collect();
+    let made_at = keys.iter().map(|key| key.id.timestamp().as_millis().max(0) as u64 / 1000).max().unwrap_or(0);
     let mut tar = Tar { output, made_at, sums: String::new(), exported: Exported::default(), progress };
-    tar.file(README, readme(backups).as_bytes()).await?;
+    tar.file(README, readme(&keys).as_bytes()).await?;
     let header = Location::Repository.name();
     tar.file(header.as_str(), &get_plain(store, &header).await?).await?;
     for object in authorities(store).await? {
         tar.file(object.as_str(), &get_plain(store, &object).await?).await?;
     }
-    for key in backups {
+    for (key, store) in backups {
+        let store = store.as_ref();
         let (manifest, raw) = read_manifest(store, key, verifier).await?;
         tar.file(key.manifest().as_str(), &raw).await?;
         let mut reads = stream::iter(data_objects(&manifest))
             .map(|(object, entry)| async move { Ok((fetch(store, object.clone(), &entry).await?, object)) })
             .buffered(READ_AHEAD);
-        while let Some((bytes, object)) = reads.try_next().await.map_err(|error| TransferError::Read(error))? {
+        while let Some((bytes, object)) = reads.try_next().await? {
             tar.file(object.as_str(), &bytes).await?;
         }
     }
-    for object in records(repository, backups).await? {
+    for object in records(repository, &keys).await? {
         tar.file(object.as_str(), &get_plain(store, &object).await?).await?;
     }
     tar.finish().await

@@ -1,7 +1,7 @@
-//! `urtext verify` of what is stored, and `urtext repository sync`.
+//! `urtext verify` of what is stored, `urtext repository sync` and `urtext import`.
 
 use serde::Serialize;
-use urtext_proto::{model::InvalidField, pb};
+use urtext_proto::pb;
 use urtext_types::ByteCount;
 
 #[derive(Debug, Serialize)]
@@ -36,10 +36,8 @@ pub struct DamagedObject {
     pub unrestorable: String,
 }
 
-impl TryFrom<pb::CheckedCopy> for CheckedCopy {
-    type Error = InvalidField;
-
-    fn try_from(copy: pb::CheckedCopy) -> Result<Self, InvalidField> {
+impl From<pb::CheckedCopy> for CheckedCopy {
+    fn from(copy: pb::CheckedCopy) -> Self {
         let pb::CheckedCopy {
             key,
             repository,
@@ -58,7 +56,7 @@ impl TryFrom<pb::CheckedCopy> for CheckedCopy {
             problem,
             unrestorable,
         });
-        Ok(Self {
+        Self {
             deployment,
             shard,
             id,
@@ -71,7 +69,7 @@ impl TryFrom<pb::CheckedCopy> for CheckedCopy {
             unreadable,
             mended,
             also_in,
-        })
+        }
     }
 }
 
@@ -146,5 +144,34 @@ impl From<pb::SyncDone> for SyncDone {
         let pb::SyncDone { backups, others, objects, bytes, sealed_to_others, failed } = done;
         let failed = failed.into_iter().map(|pb::SyncFailure { what, reason }| SyncFailure { what, reason });
         Self { backups, others, objects, bytes, sealed_to_others, failed: failed.collect() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Imported {
+    pub backups: Vec<ImportedBackup>,
+    pub others: u64,
+    pub bytes: u64,
+    /// The id of the repository that the stream was made from.
+    pub origin: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ImportedBackup {
+    pub deployment: String,
+    pub shard: String,
+    pub id: String,
+    pub was_there: bool,
+    pub sealed_to_others: bool,
+}
+
+impl From<pb::ImportResponse> for Imported {
+    fn from(response: pb::ImportResponse) -> Self {
+        let pb::ImportResponse { backups, others, bytes, origin } = response;
+        let backups = backups.into_iter().map(|pb::ImportedBackup { key, was_there, sealed_to_others }| {
+            let pb::BackupKey { deployment, shard, id } = key.unwrap_or_default();
+            ImportedBackup { deployment, shard, id, was_there, sealed_to_others }
+        });
+        Self { backups: backups.collect(), others, bytes, origin }
     }
 }

@@ -36,14 +36,17 @@ pub(super) fn verify_request(message: pb::VerifyRequest) -> Result<VerifyRequest
 pub(super) async fn verify(app: Arc<App>, request: VerifyRequest, who: String, events: Events<pb::VerifyEvent>) {
     // Results must not be lost, and what waits is bounded by the number of copies; progress may be.
     let (results, mut waiting) = mpsc::unbounded_channel();
-    let said = |proving: Proving| match proving {
-        Proving::Read { bytes, of } => {
-            let phase = pb::TaskPhase { phase: "reading".to_owned(), bytes_done: bytes, bytes_total: Some(of) };
-            let _ = events.try_send(Ok(pb::VerifyEvent { event: Some(pb::verify_event::Event::Progress(phase)) }));
-        }
-        Proving::Copy(proved) => {
-            let event = pb::verify_event::Event::Copy(checked_copy(*proved));
-            let _ = results.send(pb::VerifyEvent { event: Some(event) });
+    let said = {
+        let events = events.clone();
+        move |proving: Proving| match proving {
+            Proving::Read { bytes, of } => {
+                let phase = pb::TaskPhase { phase: "reading".to_owned(), bytes_done: bytes, bytes_total: Some(of) };
+                let _ = events.try_send(Ok(pb::VerifyEvent { event: Some(pb::verify_event::Event::Progress(phase)) }));
+            }
+            Proving::Copy(proved) => {
+                let event = pb::verify_event::Event::Copy(checked_copy(*proved));
+                let _ = results.send(pb::VerifyEvent { event: Some(event) });
+            }
         }
     };
     let forward = async {
@@ -55,8 +58,8 @@ pub(super) async fn verify(app: Arc<App>, request: VerifyRequest, who: String, e
     };
     let verified = async {
         let verified = app.verify(&request, &who, &said).await;
+        // Nothing more is said: that ends the forwarding.
         drop(said);
-        drop(results);
         verified
     };
     let (verified, ()) = tokio::select! {

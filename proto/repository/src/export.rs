@@ -65,7 +65,9 @@ pub async fn export(
         let (manifest, raw) = read_manifest(store, key, verifier).await?;
         tar.file(key.manifest().as_str(), &raw).await?;
         let mut reads = stream::iter(data_objects(&manifest))
-            .map(|(object, entry)| async move { Ok((fetch(store, object.clone(), &entry).await?, object)) })
+            .map(|(object, entry)| async move {
+                Ok::<_, TransferError>((fetch(store, object.clone(), &entry).await?, object))
+            })
             .buffered(READ_AHEAD);
         while let Some((bytes, object)) = reads.try_next().await? {
             tar.file(object.as_str(), &bytes).await?;

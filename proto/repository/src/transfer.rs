@@ -65,8 +65,8 @@ impl Explain for TransferError {
             Self::Get { source, .. } | Self::Put { source, .. } | Self::Replace { source, .. } | Self::List(source) => {
                 source.kind()
             }
-            Self::Twins { .. } => ErrorKind::Conflict,
-            Self::Vanishes { .. } | Self::Output(_) | Self::Input(_) => ErrorKind::Unavailable,
+            Self::Twins { .. } | Self::Vanishes { .. } => ErrorKind::Conflict,
+            Self::Output(_) | Self::Input(_) => ErrorKind::Unavailable,
             Self::Stream { .. } | Self::Truncated { .. } | Self::Sum { .. } => ErrorKind::Integrity,
         }
     }

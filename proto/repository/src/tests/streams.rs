@@ -21,7 +21,7 @@ async fn repository(recipients: &Recipients) -> (MemoryStore, Repository) {
 }
 
 fn rdb() -> Vec<u8> {
-    noise(33, PART_BYTES + 4711)
+    [vec![0; PART_BYTES], noise(33, 4711)].concat()
 }
 
 struct Fixture {

@@ -3,8 +3,8 @@
 //! Reading order: what it is made of ([`settings`], [`directory`], [`app`]); what it knows ([`catalog`],
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
-//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`advice`],
-//! [`alarms`], [`restoring`], [`following`], [`hooks`], [`scheduler`]);
+//! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`proving`],
+//! [`syncing`], [`exporting`], [`advice`], [`alarms`], [`restoring`], [`following`], [`hooks`], [`scheduler`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server and never sees the plaintext of a backup. It deletes one only where
@@ -22,6 +22,7 @@ pub mod clock;
 pub mod compare;
 pub mod directory;
 pub mod enrol;
+pub mod exporting;
 mod fault;
 pub mod fleet;
 pub mod following;
@@ -31,6 +32,7 @@ pub mod init;
 pub mod inspect;
 pub mod learn;
 pub mod objects;
+pub mod proving;
 pub mod prune;
 pub mod rebuild;
 pub mod reconcile;
@@ -45,6 +47,7 @@ pub mod sessions;
 pub mod settings;
 pub mod shard;
 pub mod shown;
+pub mod syncing;
 pub mod tasks;
 pub mod verdict;
 pub mod verifier;

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
-use urtext_repository::{BackupKey, Manifest};
-use urtext_types::{Chain, RepositoryName, Timestamp};
+use urtext_repository::{BackupKey, Manifest, Proof, RecordKind};
+use urtext_types::{Chain, RepositoryId, RepositoryName, Timestamp};
 
 use crate::{
     Fault,
     app::App,
     catalog::{BackupEntry, Copies, CopyState, Index, KnownEdge},
     reconcile::{Look, entry, estimated_clock, learn_from},
-    records::{Recalled, Recollection},
+    records::{Proved, Recalled, Recollection},
     shard::ShardKey,
 };
 
@@ -54,17 +54,21 @@ impl App {
         self.spread_records().await;
         let before = self.catalog.backups(None).await.map_err(Fault::while_doing(attempt()))?;
         let before: BTreeMap<BackupKey, BackupEntry> = before.into_iter().map(|entry| (entry.key(), entry)).collect();
-        let Recollection { recalled, unreadable } = self.read_records().await?;
+        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::Verified];
+        let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         let mut rebuilt = Rebuilt { unreadable, ..Rebuilt::default() };
         let mut index = Index::default();
+        let mut proofs = Vec::new();
         for (shard, recalled) in recalled {
             match recalled {
                 Recalled::Fork(edge) => index.edges.push((shard, KnownEdge { edge, recorded: true })),
                 Recalled::Decision(decision) => index.decisions.push((shard, decision)),
                 Recalled::Vouch(vouch) => index.vouches.push((shard, vouch)),
+                Recalled::Proof(proof) => proofs.push((shard, proof)),
             }
         }
         let told = self.read_manifests(&before, &mut index, &mut rebuilt).await?;
+        self.apply_proofs(&proofs, &mut index).await;
         let listed: BTreeSet<BackupKey> = index.backups.iter().map(BackupEntry::key).collect();
         rebuilt.backups = listed.len();
         rebuilt.backups_found = listed.iter().filter(|key| !before.contains_key(key)).count();
@@ -90,6 +94,35 @@ impl App {
         }
         info!(backups = rebuilt.backups, edges = rebuilt.edges, "rebuilt the catalog from the repository");
         Ok(rebuilt)
+    }
+
+    /// What was proved of the copies, the later finding instead of the earlier one.
+    async fn apply_proofs(&self, proofs: &[(ShardKey, Proved)], index: &mut Index) {
+        let mut names: BTreeMap<RepositoryId, RepositoryName> = BTreeMap::new();
+        for place in self.repositories.iter() {
+            // Of one that is down nothing new is known.
+            if let Ok(repository) = place.open_unless_resting().await {
+                names.insert(repository.header().repository, place.name().clone());
+            }
+        }
+        let by_key: BTreeMap<BackupKey, usize> =
+            index.backups.iter().enumerate().map(|(place, entry)| (entry.key(), place)).collect();
+        for (shard, proof) in proofs {
+            let Some(name) = names.get(&proof.repository) else { continue };
+            let all = proof.good.iter().map(|id| (id, None));
+            for (id, reason) in all.chain(proof.damaged.iter().map(|(id, reason)| (id, Some(reason)))) {
+                let key = BackupKey { deployment: shard.deployment.clone(), shard: shard.shard.clone(), id: *id };
+                let entry = by_key.get(&key).map(|place| &mut index.backups[*place]);
+                if let Some(copy) = entry.and_then(|entry| entry.copies.get_mut(name)) {
+                    let proved_at = reason.is_none().then_some(proof.at);
+                    copy.broken = reason.cloned();
+                    match proof.how {
+                        Proof::Stored => copy.verified_at = proved_at,
+                        Proof::Rehearsed => copy.rehearsed_at = proved_at,
+                    }
+                }
+            }
+        }
     }
 
     async fn read_manifests(

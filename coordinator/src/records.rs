@@ -9,8 +9,8 @@ use std::{
 use futures::TryStreamExt;
 use tracing::{info, warn};
 use urtext_planner::AcceptedLineage;
-use urtext_repository::{Location, ObjectName, ObjectPrefix, Record, RecordBody, RecordError, RecordKind};
-use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, Timestamp};
+use urtext_repository::{Location, ObjectName, ObjectPrefix, Proof, Record, RecordBody, RecordError, RecordKind};
+use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, RepositoryId, Timestamp};
 
 use crate::{
     Fault,
@@ -40,6 +40,17 @@ pub enum Recalled {
     Fork(ForkEdge),
     Decision(Decision),
     Vouch(Vouch),
+    Proof(Proved),
+}
+
+/// What a verification found in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proved {
+    pub at: Timestamp,
+    pub repository: RepositoryId,
+    pub how: Proof,
+    pub good: Vec<BackupId>,
+    pub damaged: Vec<(BackupId, String)>,
 }
 
 /// What all records say, each about its shard, in the order in which they were made.
@@ -63,6 +74,9 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
         RecordBody::Vouch { shard, backup } => {
             (shard, Recalled::Vouch(Vouch { record: id, backup, by: who, at, reason }))
         }
+        RecordBody::Verified { shard, repository, how, good, damaged } => {
+            (shard, Recalled::Proof(Proved { at, repository, how, good, damaged }))
+        }
         // Read whenever something is to go: see `retention`.
         RecordBody::Hold { .. } | RecordBody::LetGo { .. } | RecordBody::Audit { .. } => return None,
     };
@@ -72,7 +86,9 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
 impl App {
     /// Takes in the records of all deployments.
     pub async fn recall_records(&self) -> Result<(), Fault> {
-        let Recollection { recalled, unreadable } = self.read_records().await?;
+        // What was proved is in the catalog, and read again only when that is made anew.
+        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch];
+        let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         for sentence in &unreadable {
             warn!(record = %sentence, "a record cannot be read");
         }
@@ -83,15 +99,15 @@ impl App {
         Ok(())
     }
 
-    /// Reads what all records say about copies.
+    /// Reads what all records of these kinds say about copies.
     ///
     /// # Errors
     /// They cannot be listed. One that cannot be read does not hide the others.
-    pub async fn read_records(&self) -> Result<Recollection, Fault> {
+    pub async fn read_records(&self, kinds: &[RecordKind]) -> Result<Recollection, Fault> {
         let attempt = || "read the records of the repository".to_owned();
         let mut all = Recollection::default();
         for deployment in self.recorded_deployments().await? {
-            for kind in [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch] {
+            for &kind in kinds {
                 let records = self.records(&deployment, kind).await.map_err(Fault::while_doing(attempt()))?;
                 for record in records {
                     match record {
@@ -132,6 +148,7 @@ impl App {
                 let kept = self.catalog.put_vouch(shard, &vouch).await;
                 kept.map_err(Fault::while_doing("keep what an operator vouches for"))?;
             }
+            Recalled::Proof(_) => {}
         }
         Ok(())
     }

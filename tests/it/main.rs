@@ -26,3 +26,4 @@ mod selection;
 mod split_brain;
 mod stale_replica;
 mod stored_format;
+mod verify_sync;

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use urtext_types::{BackupId, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp};
 
-pub use contents::{Diff, Inspect, Named, Verify};
+pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Verify};
 
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
 ///
@@ -87,8 +87,19 @@ pub enum Command {
     ///
     /// Exit code 0 if they hold the same, 9 if they differ, another one if they could not be compared.
     Diff(Diff),
-    /// Prove that an RDB file is complete and sound.
+    /// Prove that stored backups are as they were stored, or that an RDB file is complete and sound.
+    ///
+    /// Reads every object again and compares it with the signed manifest; needs no key. Exit code 7 if anything is
+    /// damaged.
     Verify(Verify),
+    /// Write the canonical backup to stdout as one tar: for tape, a pen drive, an air gap.
+    ///
+    /// It holds everything that a restore by hand needs but the age identity, and how to do it.
+    Export(Export),
+    /// Bring what `export` wrote back into a repository, from stdin.
+    ///
+    /// Every hash and signature is verified before a backup is listed.
+    Import(Import),
     /// Look at the agents.
     Agents {
         #[command(subcommand)]
@@ -249,6 +260,39 @@ pub enum RepositoryCommand {
     Check,
     /// Make one more repository and add it to urtext.toml; run it where the coordinator runs.
     Add(AddRepository),
+    /// Copy what the first repository has and the second lacks; what was interrupted is resumed.
+    Sync(SyncRepositories),
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[arg(value_name = "DEPLOYMENT")]
+    pub deployment: DeploymentName,
+    /// This backup instead of the canonical one of each shard.
+    #[arg(value_name = "ID")]
+    pub backup: Option<BackupId>,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// A repository's name, or an address that the coordinator reaches.
+    #[arg(long, value_name = "NAME|URL")]
+    pub repository: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SyncRepositories {
+    /// A repository's name, or an address that the coordinator reaches.
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Only this deployment.
+    #[arg(long, value_name = "D")]
+    pub deployment: Option<DeploymentName>,
+    /// Stop after the plan.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -477,7 +521,9 @@ mod tests {
         check_refused("urtext accept-lineage d zz --reason r", "names no history");
         check_refused("urtext restore d --to a --accept-loss", "--reason <TEXT>");
         check_refused("urtext restore d --to a --lineage 75d1dd8a --overwrite", "cannot be used with");
-        check_refused("urtext verify", "--file <FILE>");
+        check_refused("urtext verify --file f --repair", "cannot be used with");
+        check_refused("urtext verify --percent 0", "1..=100");
+        check_refused("urtext verify Orders", "neither a name nor an id");
         check_refused("urtext inspect a --separator ::", "one character");
         check_refused("urtext diff a b --as-of yesterday", "is not a time");
         check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");

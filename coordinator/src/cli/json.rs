@@ -5,6 +5,7 @@
 
 mod contents;
 mod decisions;
+mod proof;
 mod repositories;
 mod retention;
 mod schedule;
@@ -17,6 +18,9 @@ use urtext_proto::{model, pb};
 use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Timestamp};
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
+pub use self::proof::{
+    CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Sync, SyncDone, SyncFailure, SyncPlanned,
+};
 pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
 pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};
 pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};

@@ -121,11 +121,16 @@ impl Context {
             Command::Repository { command: RepositoryCommand::Add(args) } => {
                 commands::repository::add(self, args).await
             }
+            Command::Repository { command: RepositoryCommand::Sync(args) } => {
+                commands::repository::sync(self, args).await
+            }
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => commands::restore::run(self, args).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,
             Command::Diff(args) => commands::diff::run(self, args).await,
             Command::Verify(args) => commands::verify::run(self, args).await,
+            Command::Export(args) => commands::export::export(self, args).await,
+            Command::Import(args) => commands::export::import(self, args).await,
             Command::Agents { command: AgentsCommand::List } => commands::agents::list(self).await,
         }
     }

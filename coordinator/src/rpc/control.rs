@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 use urtext_planner::{Detail, Picture, Until, Wish};
 use urtext_proto::{
     model::{InvalidField, parse},
@@ -269,6 +269,49 @@ impl pb::control_server::Control for Service {
         peers::person(&request, "list the repositories")?;
         let check = request.into_inner().check;
         Ok(Response::new(super::repositories::list(&self.0, check).await?))
+    }
+
+    type VerifyStream = ReceiverStream<Result<pb::VerifyEvent, Status>>;
+
+    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let by = peers::operator(&request, "verify backups")?.to_string();
+        let asked = super::proving::verify_request(request.into_inner())?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(super::proving::verify(Arc::clone(&self.0), asked, by, events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SyncRepositoriesStream = ReceiverStream<Result<pb::SyncEvent, Status>>;
+
+    async fn sync_repositories(
+        &self,
+        request: Request<pb::SyncRepositoriesRequest>,
+    ) -> Result<Response<Self::SyncRepositoriesStream>, Status> {
+        peers::operator(&request, "copy from repository to repository")?;
+        let (events, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(super::proving::sync(Arc::clone(&self.0), request.into_inner(), events));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type ExportStream = ReceiverStream<Result<pb::StreamPiece, Status>>;
+
+    async fn export(&self, request: Request<pb::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        peers::operator(&request, "export backups")?;
+        let pb::ExportRequest { deployment, backup_id } = request.into_inner();
+        let deployment = parse("deployment", &deployment).map_err(Fault::from)?;
+        let backup = backup_id.map(|id| parse("backup_id", &id)).transpose().map_err(Fault::from)?;
+        let sources = self.0.to_export(&deployment, backup).await?;
+        let (pieces, stream) = mpsc::channel(EVENTS_WAITING);
+        self.0.background.spawn(super::streams::export(Arc::clone(&self.0), sources, pieces));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<pb::ImportRequest>>,
+    ) -> Result<Response<pb::ImportResponse>, Status> {
+        peers::operator(&request, "import backups")?;
+        Ok(Response::new(super::streams::import(&self.0, request.into_inner()).await?))
     }
 
     async fn rebuild_catalog(

@@ -253,6 +253,10 @@ pub(super) fn audit_entry(record: Record) -> pb::AuditEntry {
             let rest = if over.is_empty() { String::new() } else { format!(" over {}", over.join(", ")) };
             ("accepted a lineage".to_owned(), format!("history {history}{rest}, shard {shard}"))
         }
+        RecordBody::Verified { shard, repository, good, damaged, .. } => {
+            let subject = format!("shard {shard} in {repository}: {} good, {} damaged", good.len(), damaged.len());
+            ("verified".to_owned(), subject)
+        }
         RecordBody::Vouch { shard, backup } => ("vouched".to_owned(), format!("backup {backup}, shard {shard}")),
         RecordBody::Hold { shard, backup, released } => {
             let action = if released { "released" } else { "put on hold" };

@@ -4,12 +4,14 @@ mod control;
 mod enrolment;
 mod messages;
 mod peers;
+mod proving;
 mod repositories;
 mod retention;
 mod schedule;
 mod session;
 mod status;
 mod storage;
+mod streams;
 
 use std::sync::Arc;
 

@@ -263,6 +263,7 @@ mod tests {
             proptest::strategy::Just(RecordKind::Vouch),
             proptest::strategy::Just(RecordKind::Hold),
             proptest::strategy::Just(RecordKind::LetGo),
+            proptest::strategy::Just(RecordKind::Verified),
             proptest::strategy::Just(RecordKind::Audit)
         ];
         prop_oneof![

@@ -6,27 +6,37 @@
 //! garbage. Everything that is read back is checked against a signed manifest ([`BackupReader`]).
 //!
 //! This package knows nothing of Redis: to it an RDB is bytes, and what they mean arrives as values of
-//! `urtext-types`. It never overwrites. Only [`PrunePlan`] deletes, through a [`SweepStore`], which no agent has.
+//! `urtext-types`. It never overwrites. Only [`PrunePlan`] and [`repair`] delete, through a [`SweepStore`], which no
+//! agent has.
 
 mod blocking;
 mod buffers;
+mod check;
 mod digest;
+mod export;
+mod import;
 mod keys;
 mod layout;
 mod manifest;
 mod prune;
 mod reader;
 mod record;
+mod repair;
 mod repository;
 mod seal;
 mod signed;
 mod store;
+mod sync;
+mod transfer;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use check::{Checked, Damage, Loss, Sample, check_backup};
 pub use digest::{InvalidDigest, Sha256Digest, Sha256Hasher};
+pub use export::{Exported, export};
+pub use import::{Imported, ImportedBackup, import};
 pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
 pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};
 pub use manifest::{
@@ -35,7 +45,8 @@ pub use manifest::{
 };
 pub use prune::{FolderSeen, PruneFailure, PruneOutcome, PrunePlan, PruneRequest, Waiting};
 pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
-pub use record::{Record, RecordBody, RecordError, RecordKind};
+pub use record::{Proof, Record, RecordBody, RecordError, RecordKind};
+pub use repair::{Repaired, repair};
 pub use repository::{Repository, RepositoryError, RepositoryHeader};
 pub use seal::{
     CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, open, open_bytes, seal,
@@ -50,4 +61,6 @@ pub use store::{
     BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo,
     PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation, SweepStore, Unfinished,
 };
+pub use sync::{BackupToCopy, SyncPlan, SyncStep, Synced};
+pub use transfer::TransferError;
 pub use writer::{BackupWriter, MAX_SETTINGS_BYTES, WriteError, WriteProgress, WriterOptions, Written};

@@ -113,14 +113,8 @@ impl BackupReader {
         key: BackupKey,
         verifier: &dyn ManifestVerifier,
     ) -> Result<Self, ReadError> {
-        let object = key.manifest();
-        let bytes = match with_patience(PATIENCE, || store.get(&object)).await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Err(ReadError::NotCommitted { backup: key }),
-            Err(source) => return Err(ReadError::Store { object, source }),
-        };
-        let manifest = Arc::new(SignedManifest::parse(&key, &bytes)?.verify(verifier)?);
-        Ok(Self { store, key, manifest })
+        let (manifest, _) = read_manifest(store.as_ref(), &key, verifier).await?;
+        Ok(Self { store, key, manifest: Arc::new(manifest) })
     }
 
     pub fn key(&self) -> &BackupKey {
@@ -136,12 +130,7 @@ impl BackupReader {
     /// # Errors
     /// The first object that is not as it was stored.
     pub async fn verify_stored(&self) -> Result<StoredProof, ReadError> {
-        let parts = (0_u32..).zip(&self.manifest.parts).map(|(index, entry)| (self.key.part(index), entry));
-        let settings = self.manifest.settings.object.iter().map(|entry| (self.key.settings(), entry));
-        // Collected: a lazy chain of borrows would make a future that cannot be spawned.
-        let objects: Vec<(ObjectName, StoredObject)> =
-            parts.chain(settings).map(|(object, entry)| (object, entry.clone())).collect();
-        let reads = stream::iter(objects)
+        let reads = stream::iter(data_objects(&self.manifest))
             .map(|(object, entry)| async move {
                 fetch(self.store.as_ref(), object, &entry).await.map(|_| entry.stored_bytes)
             })
@@ -244,8 +233,31 @@ impl RdbReader {
     }
 }
 
+/// Reads and verifies the manifest of a backup; beside it the bytes as they are stored.
+pub(crate) async fn read_manifest(
+    store: &dyn Store,
+    key: &BackupKey,
+    verifier: &dyn ManifestVerifier,
+) -> Result<(Manifest, Bytes), ReadError> {
+    let object = key.manifest();
+    let bytes = match with_patience(PATIENCE, || store.get(&object)).await {
+        Ok(bytes) => bytes,
+        Err(StoreError::NotFound { .. }) => return Err(ReadError::NotCommitted { backup: key.clone() }),
+        Err(source) => return Err(ReadError::Store { object, source }),
+    };
+    Ok((SignedManifest::parse(key, &bytes)?.verify(verifier)?, bytes))
+}
+
+/// Every object that the manifest names: the parts in order, then the settings.
+pub(crate) fn data_objects(manifest: &Manifest) -> Vec<(ObjectName, StoredObject)> {
+    let key = manifest.key();
+    let parts = (0_u32..).zip(&manifest.parts).map(|(index, entry)| (key.part(index), entry.clone()));
+    let settings = manifest.settings.object.iter().map(|entry| (key.settings(), entry.clone()));
+    parts.chain(settings).collect()
+}
+
 /// Reads one object and compares it with its entry.
-async fn fetch(store: &dyn Store, object: ObjectName, entry: &StoredObject) -> Result<Bytes, ReadError> {
+pub(crate) async fn fetch(store: &dyn Store, object: ObjectName, entry: &StoredObject) -> Result<Bytes, ReadError> {
     let stored = match with_patience(PATIENCE, || store.get(&object)).await {
         Ok(stored) => stored,
         Err(StoreError::NotFound { .. }) => return Err(ReadError::Missing { object }),

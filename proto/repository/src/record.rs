@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_types::{
-    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, ShardName, Timestamp,
+    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, RepositoryId, ShardName, Timestamp,
 };
 
 use crate::{FORMAT_VERSION, Location, ObjectName, StoreError};
@@ -43,8 +43,26 @@ pub enum RecordBody {
     Hold { shard: ShardName, backup: BackupId, released: bool },
     /// An operator no longer wants what is set aside of a history, and of what descends from it.
     LetGo { shard: ShardName, history: ReplicationId },
+    /// Backups were proved: which ones are good in one repository, and which are not, and why.
+    Verified {
+        shard: ShardName,
+        repository: RepositoryId,
+        how: Proof,
+        good: Vec<BackupId>,
+        damaged: Vec<(BackupId, String)>,
+    },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
+}
+
+/// How a backup was proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// Every stored object was read again and compared.
+    Stored,
+    /// It was loaded into a server.
+    Rehearsed,
 }
 
 impl RecordBody {
@@ -55,7 +73,19 @@ impl RecordBody {
             Self::Vouch { .. } => RecordKind::Vouch,
             Self::Hold { .. } => RecordKind::Hold,
             Self::LetGo { .. } => RecordKind::LetGo,
+            Self::Verified { .. } => RecordKind::Verified,
             Self::Audit { .. } => RecordKind::Audit,
+        }
+    }
+
+    /// The shard that it is about; an audit entry is about any of them.
+    pub fn shard(&self) -> Option<&ShardName> {
+        match self {
+            Self::LineageEdge { shard, .. }
+            | Self::AcceptedLineage { shard, .. }
+            | Self::Vouch { shard, .. }
+            | Self::Verified { shard, .. } => Some(shard),
+            Self::Audit { .. } => None,
         }
     }
 }
@@ -68,13 +98,21 @@ pub enum RecordKind {
     Vouch,
     Hold,
     LetGo,
+    Verified,
     Audit,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Hold, Self::LetGo, Self::Audit];
+    pub const ALL: [Self; 7] = [
+        Self::LineageEdge,
+        Self::AcceptedLineage,
+        Self::Vouch,
+        Self::Hold,
+        Self::LetGo,
+        Self::Verified,
+        Self::Audit,
+    ];
 }
 
 impl fmt::Display for RecordKind {
@@ -85,6 +123,7 @@ impl fmt::Display for RecordKind {
             Self::Vouch => "vouch",
             Self::Hold => "hold",
             Self::LetGo => "let-go",
+            Self::Verified => "verified",
             Self::Audit => "audit",
         })
     }

@@ -1,9 +1,9 @@
 //! `inspect`, `diff` and `verify`: data sets, wherever they are.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
-use urtext_types::{BackupId, Secret};
+use urtext_types::{BackupId, DeploymentName, RepositoryName, Secret};
 
 use super::When;
 
@@ -67,11 +67,43 @@ fn parse_separator(text: &str) -> Result<u8, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true))]
 pub struct Verify {
+    /// Only the backups of this deployment, or this one backup; all of them unless given.
+    #[arg(value_name = "DEPLOYMENT|ID")]
+    pub what: Option<DeploymentOrBackup>,
+    /// Only in this repository; unless given, in all of them.
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<RepositoryName>,
+    /// Read so many of each backup's objects, others on another day; presence and size of all are compared.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub percent: u8,
+    /// Only backups that were received since then: 2026-11-22T15:44:07Z, or 7days for the last week.
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Take what is damaged from another repository that has the same backup.
+    #[arg(long)]
+    pub repair: bool,
     /// This RDB file, or - for stdin: structure, every encoding, checksum. No coordinator is needed.
-    #[arg(long, value_name = "FILE", group = "what")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "repository", "percent", "since", "repair"])]
     pub file: Option<PathBuf>,
+}
+
+/// What has backups: an id is no deployment's name, for those are in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeploymentOrBackup {
+    Deployment(DeploymentName),
+    Backup(BackupId),
+}
+
+impl FromStr for DeploymentOrBackup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(id) => Ok(Self::Backup(id)),
+            Err(_) => text.parse().map(Self::Deployment).map_err(|_| format!("{text:?} is neither a name nor an id")),
+        }
+    }
 }
 
 /// Where a data set is.

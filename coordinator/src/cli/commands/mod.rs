@@ -7,6 +7,7 @@ pub(super) mod catalog;
 pub(super) mod decisions;
 pub(super) mod diff;
 pub(super) mod events;
+pub(super) mod export;
 pub(super) mod init;
 pub(super) mod inspect;
 pub(super) mod invite;

@@ -7,7 +7,12 @@ use super::status::{ago, optional};
 use crate::{
     Fault,
     adding::{Added, add_repository},
-    cli::{Context, Ended, Stop, args, client::refused, json, output::Table},
+    cli::{
+        Context, Ended, Stop, args,
+        client::refused,
+        json,
+        output::{Progress, Table},
+    },
     clock::Clock,
 };
 
@@ -66,4 +71,53 @@ pub(in crate::cli) async fn add(context: &Context, args: args::AddRepository) ->
         recipients: recipients.iter().map(ToString::to_string).collect(),
     })?;
     Ok(Ended::Well)
+}
+
+pub(in crate::cli) async fn sync(context: &Context, args: args::SyncRepositories) -> Result<Ended, Stop> {
+    use pb::sync_event::Event;
+    let args::SyncRepositories { from, to, deployment, dry_run } = args;
+    let request = pb::SyncRepositoriesRequest {
+        from: from.clone(),
+        to: to.clone(),
+        deployment: deployment.map(|name| name.to_string()),
+        dry_run,
+    };
+    let client = context.connect().await?;
+    let mut events = client.control().sync_repositories(request).await.map_err(refused)?.into_inner();
+    let output = &context.output;
+    let mut progress = Progress::new();
+    let mut answer = json::Sync::default();
+    while let Some(event) = events.message().await.map_err(refused)? {
+        match event.event {
+            Some(Event::Planned(planned)) => {
+                let (backups, bytes) = (planned.backups.len(), ByteCount::new(planned.bytes));
+                output.text(format_args!(
+                    "{to} lacks {backups} backups of {from} ({bytes}) and {} records; it has {} already",
+                    planned.others, planned.present
+                ))?;
+                for object in &planned.differing {
+                    output.warning(format_args!("{object} has another size in {to}: `urtext verify` tells which"))?;
+                }
+                answer.planned = Some(planned.into());
+            }
+            Some(Event::Progress(phase)) => progress.update(&phase)?,
+            Some(Event::Done(done)) => answer.done = Some(done.into()),
+            None => {}
+        }
+    }
+    drop(progress);
+    if let Some(done) = &answer.done {
+        let bytes = ByteCount::new(done.bytes);
+        output.text(format_args!("copied {} backups and {} records: {bytes}", done.backups, done.others))?;
+        for id in &done.sealed_to_others {
+            output
+                .warning(format_args!("{id} is sealed to others than the recipients of {to}: keep their identity"))?;
+        }
+        for failure in &done.failed {
+            output.warning(format_args!("{} was not copied: {}", failure.what, failure.reason))?;
+        }
+    }
+    let is_incomplete = answer.done.as_ref().is_some_and(|done| !done.failed.is_empty());
+    output.value(&answer)?;
+    Ok(if is_incomplete { Ended::As(ErrorKind::Integrity) } else { Ended::Well })
 }

@@ -1,19 +1,23 @@
 //! `urtext verify`
 
+use urtext_proto::pb;
 use urtext_rdb::RdbError;
 use urtext_types::{ByteCount, ErrorKind};
 
 use super::inspect::{Inspecting, keys_in_words, settings};
 use crate::{
-    Fault,
     cli::{
-        Context, Ended, Stop, args, json,
+        Context, Ended, Stop, args,
+        client::refused,
+        json,
+        output::Progress,
         source::{named_file, rdb_fault},
     },
+    clock::Clock,
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
-    let file = args.file.ok_or_else(|| Fault::new(ErrorKind::Usage, "verify what?").with_hint("give --file FILE"))?;
+    let Some(file) = args.file else { return stored(context, args).await };
     let source = context.open_source(&named_file(file), None).await?;
     let name = source.name.clone();
     let inspecting = Inspecting::new(format!("verify {name}"), settings(0, b':'));
@@ -50,4 +54,53 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Verify) -> Result
     }
     output.value(&value)?;
     Ok(Ended::Well)
+}
+
+/// Backups in their repositories, read again by the coordinator.
+async fn stored(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
+    let args::Verify { what, repository, percent, since, repair, file: _ } = args;
+    let (deployment, backup_id) = match what {
+        None => (None, None),
+        Some(args::DeploymentOrBackup::Deployment(name)) => (Some(name.to_string()), None),
+        Some(args::DeploymentOrBackup::Backup(id)) => (None, Some(id.to_string())),
+    };
+    let request = pb::VerifyRequest {
+        deployment,
+        backup_id,
+        repository: repository.map(|name| name.to_string()),
+        percent: percent.into(),
+        since_ms: since.map(|since| since.from(Clock::system().now()).as_millis()),
+        repair,
+    };
+    let client = context.connect().await?;
+    let mut events = client.control().verify(request).await.map_err(refused)?.into_inner();
+    let output = &context.output;
+    let mut progress = Progress::new();
+    let mut copies = Vec::new();
+    while let Some(event) = events.message().await.map_err(refused)? {
+        match event.event {
+            Some(pb::verify_event::Event::Progress(phase)) => progress.update(&phase)?,
+            Some(pb::verify_event::Event::Copy(copy)) => {
+                let copy: json::CheckedCopy = copy.into();
+                for line in copy.lines() {
+                    output.text(line)?;
+                }
+                copies.push(copy);
+            }
+            None => {}
+        }
+    }
+    drop(progress);
+    let answer = json::CheckedCopies { copies };
+    if !repair && answer.copies.iter().any(|copy| copy.reason.is_some() && !copy.also_in.is_empty()) {
+        output.note("what another repository has can be put right: add --repair")?;
+    }
+    output.value(&answer)?;
+    let is_damaged = answer.copies.iter().any(|copy| copy.reason.is_some());
+    let is_silent = answer.copies.iter().any(|copy| copy.unreadable.is_some());
+    Ok(match (is_damaged, is_silent) {
+        (true, _) => Ended::As(ErrorKind::Integrity),
+        (false, true) => Ended::As(ErrorKind::Unavailable),
+        (false, false) => Ended::Well,
+    })
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The code block of `FORMAT.md` that is marked so.
-fn block(mark: &str) -> &'static str {
+pub(super) fn block(mark: &str) -> &'static str {
     let text = include_str!("../../FORMAT.md");
     let begin = text.find(&format!("```{mark}\n")).expect("a marked block") + "```".len() + mark.len() + 1;
     let length = text[begin..].find("```").expect("an end");

@@ -5,8 +5,10 @@ mod damage;
 mod faults;
 mod format;
 mod killed;
+mod proof;
 mod prune;
 mod stores;
+mod streams;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,0 +1,306 @@
+//! Stored backups are read again, and what is damaged is put right from another repository.
+//!
+//! The coordinator holds no identity and needs none: it compares what is stored with the signed manifests. What it
+//! finds changes the standing of the copy at once, and is kept as a record, so that a catalog made anew knows it.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+use urtext_repository::{
+    BackupKey, Checked, Loss, Proof, RecordBody, Repaired, Repository, Sample, check_backup, repair,
+};
+use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, RepositoryId, RepositoryName, Timestamp};
+
+use crate::{
+    Fault,
+    app::App,
+    catalog::{BackupEntry, CopyState},
+    repositories::Place,
+    shard::ShardKey,
+};
+
+/// The most backups that one record names: it stays far below what an object may have.
+const BACKUPS_IN_A_RECORD: usize = 10_000;
+
+/// One turn of a partial verification: turns that follow each other read other objects.
+const TURN_MILLIS: i64 = 24 * 60 * 60 * 1000;
+
+/// What is to be verified.
+#[derive(Debug, Clone)]
+pub struct VerifyRequest {
+    pub deployment: Option<DeploymentName>,
+    pub backup: Option<BackupId>,
+    pub repository: Option<RepositoryName>,
+    /// How many of a backup's objects are read, 1 to 100; others on the next day.
+    pub percent: u8,
+    /// Only backups that were received since then.
+    pub since: Option<Timestamp>,
+    /// Take what is damaged from another repository.
+    pub repair: bool,
+}
+
+/// What was found out about one backup in one repository.
+#[derive(Debug)]
+pub struct ProvedCopy {
+    pub key: BackupKey,
+    pub repository: RepositoryName,
+    pub objects_read: usize,
+    pub objects: usize,
+    pub bytes_read: u64,
+    /// Before a repair: the object, what is wrong with it, what that costs.
+    pub damaged: Vec<(String, String, Loss)>,
+    /// Why it is damaged now.
+    pub reason: Option<String>,
+    /// Why nothing was found out.
+    pub unreadable: Option<String>,
+    /// Objects that were put right.
+    pub mended: Vec<String>,
+    /// The other repositories that have this backup.
+    pub also_in: Vec<RepositoryName>,
+}
+
+/// What a verification says while it runs.
+#[derive(Debug)]
+pub enum Proving {
+    Read { bytes: u64, of: u64 },
+    Copy(Box<ProvedCopy>),
+}
+
+/// What was found, per shard and repository, for the record.
+#[derive(Debug, Default)]
+struct Found {
+    good: Vec<BackupId>,
+    damaged: Vec<(BackupId, String)>,
+}
+
+impl App {
+    /// Reads backups again, in every repository that has them, and says of each copy what was found.
+    ///
+    /// # Errors
+    /// There is nothing of the kind, or the catalog does not answer. What is damaged, and a repository that is
+    /// down, are no errors: `said` is told.
+    pub async fn verify(
+        &self,
+        request: &VerifyRequest,
+        who: &str,
+        said: &(dyn Fn(Proving) + Sync),
+    ) -> Result<(), Fault> {
+        if let Some(name) = &request.repository {
+            self.repositories.named(name)?;
+        }
+        self.reconcile(request.deployment.as_ref()).await?;
+        let copies = self.copies_to_verify(request).await?;
+        // By the size of the data: what is not read for a sample is left out of it.
+        let size = |entry: &BackupEntry| entry.stored_bytes * u64::from(request.percent) / 100;
+        let of = copies.iter().map(|(entry, _)| size(entry)).sum();
+        let turn = (self.clock.now().as_millis() / TURN_MILLIS).max(0) as u64;
+        let sample = if request.percent >= 100 { Sample::ALL } else { Sample::percent(request.percent, turn) };
+        let mut found: BTreeMap<(ShardKey, RepositoryId), Found> = BTreeMap::new();
+        let read = std::sync::atomic::AtomicU64::new(0);
+        for (entry, place) in copies {
+            let progress = |bytes: u64| {
+                let before = read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+                said(Proving::Read { bytes: before + bytes, of });
+            };
+            let (proved, repository) = self.prove(&entry, place, sample, request.repair, who, &progress).await?;
+            if let Some(repository) = repository {
+                let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
+                let found = found.entry((shard, repository)).or_default();
+                match &proved.reason {
+                    Some(reason) => found.damaged.push((entry.id, reason.clone())),
+                    None if sample == Sample::ALL && proved.unreadable.is_none() => found.good.push(entry.id),
+                    None => {}
+                }
+            }
+            said(Proving::Copy(Box::new(proved)));
+        }
+        for ((shard, repository), found) in found {
+            self.record_proofs(&shard, repository, found, who).await?;
+        }
+        Ok(())
+    }
+
+    async fn copies_to_verify(&self, request: &VerifyRequest) -> Result<Vec<(BackupEntry, &Place)>, Fault> {
+        let all = self.catalog.backups(request.deployment.as_ref()).await;
+        let all = all.map_err(Fault::while_doing("list the backups"))?;
+        let wanted = |entry: &BackupEntry| {
+            request.backup.is_none_or(|id| entry.id == id)
+                && request.since.is_none_or(|since| entry.received_at >= since)
+        };
+        let mut copies = Vec::new();
+        for entry in all.into_iter().filter(wanted) {
+            for place in self.repositories.iter().filter(|place| entry.copies.contains_key(place.name())) {
+                if request.repository.as_ref().is_none_or(|name| place.name() == name) {
+                    copies.push((entry.clone(), place));
+                }
+            }
+        }
+        if copies.is_empty() {
+            return Err(Fault::new(ErrorKind::NotFound, "there is no such backup to verify")
+                .with_hint("`urtext backups` lists what there is, and where"));
+        }
+        Ok(copies)
+    }
+
+    /// Verifies one copy, repairs it if that is wished, and keeps what is known of it then.
+    async fn prove(
+        &self,
+        entry: &BackupEntry,
+        place: &Place,
+        sample: Sample,
+        wants_repair: bool,
+        who: &str,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(ProvedCopy, Option<RepositoryId>), Fault> {
+        let key = entry.key();
+        let mut proved = ProvedCopy {
+            key: key.clone(),
+            repository: place.name().clone(),
+            objects_read: 0,
+            objects: 0,
+            bytes_read: 0,
+            damaged: Vec::new(),
+            reason: None,
+            unreadable: None,
+            mended: Vec::new(),
+            also_in: entry.copies.keys().filter(|name| *name != place.name()).cloned().collect(),
+        };
+        let checked = match self.check(place, &key, sample, progress).await {
+            Ok(checked) => checked,
+            Err(fault) => {
+                proved.unreadable = Some(Chain(&fault).to_string());
+                return Ok((proved, None));
+            }
+        };
+        let (repository, mut checked) = checked;
+        (proved.objects_read, proved.objects) = (checked.read, checked.of);
+        proved.bytes_read = checked.bytes;
+        proved.damaged = checked
+            .damage
+            .iter()
+            .map(|damage| (damage.object.to_string(), Chain(&damage.error).to_string(), damage.loss))
+            .collect();
+        let mut is_whole = sample == Sample::ALL;
+        if wants_repair && !checked.damage.is_empty() {
+            proved.mended = self.mend(place, &checked, &proved.also_in, who).await?;
+            if !proved.mended.is_empty() {
+                // All of it: what was damaged is nothing that a sample proves right again.
+                checked = match self.check(place, &key, Sample::ALL, &|_| {}).await {
+                    Ok((_, checked)) => checked,
+                    Err(fault) => {
+                        proved.unreadable = Some(Chain(&fault).to_string());
+                        return Ok((proved, None));
+                    }
+                };
+                is_whole = true;
+            }
+        }
+        proved.reason = checked.reason();
+        self.keep_proof(entry, place, proved.reason.as_deref(), is_whole).await?;
+        Ok((proved, Some(repository.header().repository)))
+    }
+
+    async fn check(
+        &self,
+        place: &Place,
+        key: &BackupKey,
+        sample: Sample,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(Repository, Checked), Fault> {
+        let repository = place.open_unless_resting().await?;
+        let checked = check_backup(repository.store().as_ref(), key, &self.verifier, sample, progress).await;
+        let checked = checked.map_err(Fault::while_doing(format!("verify backup {}", key.id)))?;
+        Ok((repository, checked))
+    }
+
+    /// The standing of the copy, by what was found.
+    async fn keep_proof(
+        &self,
+        entry: &BackupEntry,
+        place: &Place,
+        reason: Option<&str>,
+        is_whole: bool,
+    ) -> Result<(), Fault> {
+        let known = entry.copies.get(place.name()).cloned().unwrap_or_default();
+        let state = match reason {
+            Some(reason) => CopyState { broken: Some(reason.to_owned()), verified_at: None, ..known },
+            None if is_whole => CopyState {
+                damaged: None,
+                unreadable: None,
+                broken: None,
+                verified_at: Some(self.clock.now()),
+                ..known
+            },
+            // Part of it was read: that neither proves it nor makes good what was found before.
+            None => return Ok(()),
+        };
+        if let Some(reason) = reason {
+            warn!(backup = %entry.key(), repository = %place.name(), %reason, "a stored backup is damaged");
+        }
+        let kept = self.catalog.put_copy(&entry.key(), place.name(), &state).await;
+        kept.map_err(Fault::while_doing("keep what is known of a copy"))
+    }
+
+    /// Takes what is damaged from the first of the other repositories that can give it. Returns what was mended.
+    async fn mend(
+        &self,
+        place: &Place,
+        checked: &Checked,
+        others: &[RepositoryName],
+        who: &str,
+    ) -> Result<Vec<String>, Fault> {
+        let attempt = || format!("repair backup {} in {}", checked.backup.id, place.name());
+        let to = place.address().open_to_sweep().map_err(Fault::while_doing(attempt()))?;
+        let mut mended = Vec::new();
+        for other in others {
+            let Some(from) = self.repositories.get(other) else { continue };
+            let source = match from.open_unless_resting().await {
+                Ok(source) => source,
+                Err(fault) => {
+                    warn!(repository = %other, error = %Chain(&fault), "cannot repair from a repository that is down");
+                    continue;
+                }
+            };
+            match repair(to.as_ref(), source.store().as_ref(), checked, &self.verifier).await {
+                Ok(Repaired { mended: now, bytes, left }) => {
+                    let is_done = left.is_empty();
+                    mended.extend(now.iter().map(ToString::to_string));
+                    if !now.is_empty() {
+                        let shard = ShardKey::new(checked.backup.deployment.clone(), checked.backup.shard.clone());
+                        let subject = format!("backup {}: {} objects from {other}", checked.backup.id, now.len());
+                        let body = RecordBody::Audit { action: format!("repair in {}", place.name()), subject };
+                        self.put_record(&shard, who, checked.reason(), body).await?;
+                        info!(backup = %checked.backup, from = %other, bytes, "repaired a backup");
+                    }
+                    if is_done {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    warn!(backup = %checked.backup, from = %other, error = %Chain(&error), hint = ?error.hint(), "cannot repair");
+                }
+            }
+        }
+        Ok(mended)
+    }
+
+    async fn record_proofs(
+        &self,
+        shard: &ShardKey,
+        repository: RepositoryId,
+        found: Found,
+        who: &str,
+    ) -> Result<(), Fault> {
+        let Found { mut good, mut damaged } = found;
+        while !good.is_empty() || !damaged.is_empty() {
+            let (good, damaged) = (
+                good.drain(..good.len().min(BACKUPS_IN_A_RECORD)).collect(),
+                damaged.drain(..damaged.len().min(BACKUPS_IN_A_RECORD)).collect(),
+            );
+            let shard_name = shard.shard.clone();
+            let body = RecordBody::Verified { shard: shard_name, repository, how: Proof::Stored, good, damaged };
+            self.put_record(shard, who, None, body).await?;
+        }
+        Ok(())
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use urtext_identity::replace_public;
+use urtext_identity::{CertificateAuthority, replace_public};
 use urtext_repository::{Recipient, Recipients, Repository, StoreAddress};
 use urtext_types::{ErrorKind, RepositoryId, RepositoryName, SiteName, Timestamp};
 
@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     init::check_bucket,
     settings::{RepositorySettings, Settings},
+    verifier::AuthorityVerifier,
 };
 
 /// What was added.
@@ -50,9 +51,11 @@ pub async fn add_repository(
     let repository = added.ok_or_else(|| Fault::new(ErrorKind::Internal, "the added table is not in the settings"))?;
 
     let attempt = || format!("make repository {name}");
+    let authority = CertificateAuthority::load(&directory.authority()).map_err(Fault::while_doing(attempt()))?;
+    let verifier = AuthorityVerifier::new(authority.certificate_pem());
     check_bucket(&repository.address).await?;
     let recipients = match recipients.as_slice() {
-        [] => recipients_of(&known.repositories[0].address).await?,
+        [] => recipients_of(&known.repositories[0].address, &verifier).await?,
         _ => Recipients::try_from(recipients).map_err(Fault::while_doing(attempt()))?,
     };
     let store = repository.address.create().map_err(Fault::while_doing(attempt()))?;
@@ -63,16 +66,16 @@ pub async fn add_repository(
             .map_err(Fault::while_doing(attempt()))?,
     };
     replace_public(&path, &after).map_err(Fault::while_doing("keep the settings"))?;
-    Ok(Added { repository, recipients: made.header().recipients.clone() })
+    let recipients = made.recipients(&verifier).await.map_err(Fault::while_doing("read its keys"))?;
+    Ok(Added { repository, recipients })
 }
 
-async fn recipients_of(address: &StoreAddress) -> Result<Recipients, Fault> {
+async fn recipients_of(address: &StoreAddress, verifier: &AuthorityVerifier) -> Result<Recipients, Fault> {
     let opened = async {
         let store = address.open().map_err(Fault::while_doing("open the first repository"))?;
         Repository::open(store).await.map_err(Fault::while_doing("open the first repository"))
     };
-    let repository = opened.await?;
-    Ok(repository.header().recipients.clone())
+    opened.await?.recipients(verifier).await.map_err(Fault::while_doing("read the keys of the first repository"))
 }
 
 /// The table as a person would write it. Tables stand at the end of a file, so nothing that follows is torn off.
@@ -95,7 +98,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let directory = Directory::new(dir.path().join("urtext"));
         let now = Timestamp::from_millis(1_800_000_000_000);
-        let made = init(directory.root(), "127.0.0.1:7400".parse().expect("an address"), None, now).await;
+        let made = init(directory.root(), "127.0.0.1:7400".parse().expect("an address"), None, None, now).await;
         let recipient = made.expect("made").recipient;
         let add = |name: &str, url: &str| {
             let (name, url) = (name.parse().expect("a name"), url.to_owned());

@@ -64,6 +64,8 @@ pub struct App {
     pub pruning: tokio::sync::Mutex<()>,
     /// What was measured since it was last made durable.
     pub unsaved: Mutex<Unsaved>,
+    /// Nothing is written into any repository: see [`crate::alone`].
+    pub reads_only: bool,
     /// Everything that runs beside the requests; waited for at the end.
     pub background: TaskTracker,
     /// Cancelled when the coordinator stops.
@@ -92,6 +94,12 @@ pub struct Parts {
 impl App {
     /// Takes up where the last coordinator left off: from the catalog, then from the repository.
     pub async fn start(parts: Parts) -> Result<Self, Fault> {
+        let verifier = AuthorityVerifier::new(parts.authority.certificate_pem());
+        Self::start_believing(parts, verifier).await
+    }
+
+    /// [`App::start`], where the signatures of what is stored are not those of our own authority.
+    pub async fn start_believing(parts: Parts, verifier: AuthorityVerifier) -> Result<Self, Fault> {
         let Parts { directory, settings, clock, authority, repositories, catalog } = parts;
         let failed = |attempt: &str| Fault::while_doing::<crate::catalog::CatalogError>(attempt.to_owned());
         let named: Vec<RepositoryName> = repositories.iter().map(|place| place.name().clone()).collect();
@@ -110,7 +118,7 @@ impl App {
         let scheduler = Scheduler::recall(memories, clock.now());
         let app = Self {
             directory,
-            verifier: AuthorityVerifier::new(authority.certificate_pem()),
+            verifier,
             clock,
             authority,
             repositories,
@@ -130,6 +138,7 @@ impl App {
             rebuilding: tokio::sync::Mutex::default(),
             pruning: tokio::sync::Mutex::default(),
             unsaved: Mutex::default(),
+            reads_only: false,
             background: TaskTracker::new(),
             stop: CancellationToken::new(),
             settings,

@@ -217,6 +217,8 @@ impl App {
     pub async fn give_capture(&self, agent: &AgentIdentity, order: CaptureOrder) -> Result<Task, Fault> {
         let CaptureOrder { method, allow_stale, hooked, slot } = order;
         let repository = self.repositories.for_site(&agent.site)?.open().await?;
+        let recipients = repository.recipients(&self.verifier).await;
+        let recipients = recipients.map_err(Fault::while_doing("find out to whom the backup is sealed"))?;
         let now = self.clock.now();
         let backup = BackupId::new(now, entropy());
         let work = TaskWork::Capture { backup, hooked, slot };
@@ -229,7 +231,7 @@ impl App {
             method: capture_method(method).into(),
             allow_stale,
             max_link_down_seconds: self.settings.policy(&agent.deployment).max_link_down.as_secs(),
-            recipients: repository.header().recipients.iter().map(ToString::to_string).collect(),
+            recipients: recipients.iter().map(ToString::to_string).collect(),
         };
         self.give(agent, work, pb::task::Work::Capture(message)).await
     }

@@ -9,8 +9,8 @@ use std::{
 
 use futures::StreamExt;
 use urtext_identity::{AUTHORITY_LIFETIME, CertificateAuthority, USER_LIFETIME, create_private, replace_public};
-use urtext_repository::{Identity, ObjectPrefix, Recipients, Repository, StoreAddress};
-use urtext_types::{ErrorKind, RepositoryId, Timestamp, UserName};
+use urtext_repository::{Identity, ObjectPrefix, Recipients, Repository, StoreAddress, seal_with_passphrase};
+use urtext_types::{ErrorKind, RepositoryId, Secret, Timestamp, UserName};
 
 use crate::{
     Fault,
@@ -37,6 +37,7 @@ pub async fn init(
     root: &Path,
     listen: SocketAddr,
     repository: Option<&str>,
+    passphrase: Option<&Secret<String>>,
     now: Timestamp,
 ) -> Result<Initialized, Fault> {
     if listen.port() == 0 {
@@ -73,15 +74,25 @@ pub async fn init(
 
     let identity = Identity::generate();
     let recipient = identity.recipient();
-    let text = format!("# public key: {recipient}\n{}\n", identity.to_secret().expose());
-    create_private(&operator.identity(), &text).map_err(identity_fault("keep the age identity"))?;
+    let plain = Secret::new(format!("# public key: {recipient}\n{}\n", identity.to_secret().expose()));
+    let text = match passphrase {
+        Some(passphrase) => {
+            // A second of work, and nothing else is under way.
+            let sealed = seal_with_passphrase(&plain, passphrase);
+            sealed.map(Secret::new).map_err(Fault::while_doing("keep the age identity under a passphrase"))?
+        }
+        None => plain,
+    };
+    create_private(&operator.identity(), text.expose()).map_err(identity_fault("keep the age identity"))?;
 
     // Relative paths are relative to the settings file.
     let place = place.relative_to(&root);
     let store = place.create().map_err(Fault::while_doing("make the repository"))?;
     let recipients = Recipients::try_from(vec![recipient.clone()]).expect("one recipient is a valid list");
     let id = RepositoryId::new(now, entropy());
-    Repository::init(store, id, recipients).await.map_err(Fault::while_doing("make the repository"))?;
+    let made = Repository::init(store, id, recipients).await.map_err(Fault::while_doing("make the repository"))?;
+    let kept = made.put_authority(&authority.certificate_pem()).await;
+    kept.map_err(Fault::while_doing("keep the authority's certificate in the repository"))?;
 
     let text = settings_text(listen, &advertise, repository);
     Settings::parse(&text, &directory.settings()).map_err(Fault::while_doing("check the settings"))?;
@@ -161,12 +172,12 @@ mod tests {
         let root = dir.path().join("urtext");
         let listen = "127.0.0.1:7400".parse().expect("an address");
         let now = Timestamp::from_millis(1_800_000_000_000);
-        let made = init(&root, listen, None, now).await.expect("made");
+        let made = init(&root, listen, None, None, now).await.expect("made");
         assert_eq!(made.advertise, "127.0.0.1:7400");
         let settings = Settings::load(&root.join("urtext.toml")).expect("settings that load");
         assert_eq!(settings.repositories[0].address, StoreAddress::Directory(root.join("repository")));
         assert!(root.join("repository/urtext.json").is_file());
-        let again = init(&root, listen, None, now).await.expect_err("refused");
+        let again = init(&root, listen, None, None, now).await.expect_err("refused");
         assert_eq!(again.kind(), ErrorKind::Conflict);
     }
 
@@ -175,7 +186,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let root = dir.path().join("urtext");
         let listen = "127.0.0.1:7400".parse().expect("an address");
-        let refused = init(&root, listen, Some("ftp://host"), Timestamp::from_millis(0)).await.expect_err("refused");
+        let refused =
+            init(&root, listen, Some("ftp://host"), None, Timestamp::from_millis(0)).await.expect_err("refused");
         assert_eq!(refused.kind(), ErrorKind::Usage);
         assert!(urtext_types::Chain(&refused).to_string().contains("nothing is known of ftp://"), "{refused:?}");
         assert!(!root.exists());

@@ -14,6 +14,7 @@
 pub mod adding;
 pub mod advice;
 pub mod alarms;
+pub mod alone;
 pub mod app;
 pub mod capture;
 pub mod catalog;
@@ -30,6 +31,7 @@ pub mod histories;
 pub mod hooks;
 pub mod init;
 pub mod inspect;
+pub mod keys;
 pub mod learn;
 pub mod objects;
 pub mod proving;

@@ -198,7 +198,14 @@ impl App {
             Some(Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key)) => {
                 self.tasks.may_read(agent, &key)
             }
-            Some(Location::Repository | Location::Record { .. }) | None => false,
+            Some(
+                Location::Repository
+                | Location::Record { .. }
+                | Location::Keys(_)
+                | Location::HandedOn(_)
+                | Location::Authority(_),
+            )
+            | None => false,
         };
         if !may_read {
             return Err(Fault::new(ErrorKind::Denied, format!("agent {agent} may not read {name}"))

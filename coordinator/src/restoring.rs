@@ -154,7 +154,11 @@ impl App {
         }
         // The plan for files is all that the coordinator hears of such a restore.
         if let (Some(loss), None, false) = (&accepted_loss, &target, dry_run) {
-            self.record_loss(&shard, loss, &format!("backup {} to files", entry.id), &by).await?;
+            if self.reads_only {
+                warnings.push("that this loss was accepted is not on record: nothing is written here".to_owned());
+            } else {
+                self.record_loss(&shard, loss, &format!("backup {} to files", entry.id), &by).await?;
+            }
         }
         let plan = Plan {
             id: hex::encode(entropy::<16>()),

@@ -70,6 +70,7 @@ pub async fn serve(
         app.hook_when_ended(task);
     }
     app.background.spawn(Arc::clone(&app).keep_schedules());
+    app.background.spawn(Arc::clone(&app).keep_authority());
     app.background.spawn(keep_certificate(Arc::clone(&app), tls.clone(), credentials));
     info!(%address, "serving");
     ready(address);

@@ -115,8 +115,15 @@ impl App {
     pub(crate) fn unknown_deployment(&self, deployment: &DeploymentName) -> Fault {
         let mut known: Vec<String> = self.shards(None).into_iter().map(|key| key.deployment.to_string()).collect();
         known.dedup();
+        let unreadable = self.unreadable.lock().expect("nothing panics while it holds the unreadable");
+        if let Some(((key, _), reason)) = unreadable.iter().find(|((key, _), _)| key.deployment == *deployment) {
+            let message = format!("no backup of {deployment} can be believed: backup {}: {reason}", key.id);
+            return Fault::new(ErrorKind::Integrity, message);
+        }
         let fault = Fault::new(ErrorKind::NotFound, format!("there is no deployment {deployment}"));
-        if known.is_empty() {
+        if known.is_empty() && self.reads_only {
+            fault.with_hint("the repository holds no backups: is it the right one?")
+        } else if known.is_empty() {
             fault.with_hint("none has joined yet: `urtext invite` makes the token for a node's agent")
         } else {
             fault.with_hint(format!("known are: {}", known.join(", ")))

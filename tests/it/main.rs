@@ -3,6 +3,7 @@
 mod bad_days;
 mod buckets;
 mod damage;
+mod disaster;
 mod events;
 mod failover;
 mod first_backup;

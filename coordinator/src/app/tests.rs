@@ -46,7 +46,7 @@ pub(crate) async fn app_at(
     let dir = tempfile::tempdir().expect("a temporary folder");
     let directory = Directory::new(dir.path().join("urtext"));
     let listen = "127.0.0.1:7400".parse().expect("an address");
-    init(directory.root(), listen, None, now()).await.expect("a new directory");
+    init(directory.root(), listen, None, None, now()).await.expect("a new directory");
     let settings = Settings::load(&directory.settings()).expect("its settings");
     let authority = CertificateAuthority::load(&directory.authority()).expect("its authority");
     let catalog = Catalog::open(&directory.catalog()).await.expect("its catalog");

@@ -41,7 +41,7 @@ pub enum Command {
     /// Show nodes, positions, lag and the last backup.
     Status(OfDeployment),
     /// List backups, the newest first.
-    Backups(OfDeployment),
+    Backups(Backups),
     /// Look at one backup.
     Backup {
         #[command(subcommand)]
@@ -115,6 +115,9 @@ pub struct Init {
     /// Where backups are kept: a path, or s3://bucket/prefix, gs://… or az://…; DIR/repository unless given.
     #[arg(long, value_name = "URL")]
     pub repository: Option<String>,
+    /// Keep the age identity under a passphrase, which every restore then asks for.
+    #[arg(long)]
+    pub passphrase: bool,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +144,25 @@ pub struct OfDeployment {
 }
 
 #[derive(Debug, Args)]
+pub struct Backups {
+    #[command(flatten)]
+    pub of: OfDeployment,
+    #[command(flatten)]
+    pub alone: Alone,
+}
+
+/// For the day on which no coordinator is left.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Alone {
+    /// Ask no coordinator, but this repository itself; may be repeated: what any of them holds counts.
+    #[arg(long = "repository", value_name = "URL")]
+    pub repositories: Vec<String>,
+    /// Check signatures against this ca.pem, and not against what the repository keeps.
+    #[arg(long, value_name = "FILE", requires = "repositories")]
+    pub authority: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct OfShard {
     #[arg(value_name = "DEPLOYMENT")]
     pub deployment: DeploymentName,
@@ -161,6 +183,8 @@ pub struct Canonical {
     /// Among equal copies, the one at this site.
     #[arg(long, value_name = "S")]
     pub prefer_site: Option<SiteName>,
+    #[command(flatten)]
+    pub alone: Alone,
 }
 
 /// The most complete copy not beyond a point.
@@ -262,6 +286,11 @@ pub enum RepositoryCommand {
     Add(AddRepository),
     /// Copy what the first repository has and the second lacks; what was interrupted is resumed.
     Sync(SyncRepositories),
+    /// Change whose keys open the backups that are taken from now on.
+    ///
+    /// What is stored is not rewritten: so that the new keys open it as well, the identities that open it now are
+    /// sealed to them. Whoever has an old key goes on reading the old backups.
+    Rekey(Rekey),
 }
 
 #[derive(Debug, Args)]
@@ -293,6 +322,25 @@ pub struct SyncRepositories {
     /// Stop after the plan.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rekey {
+    /// Which repository; all of them unless given.
+    #[arg(value_name = "NAME")]
+    pub name: Option<RepositoryName>,
+    /// One more recipient; may be repeated.
+    #[arg(long = "recipient", value_name = "AGE1", required_unless_present = "drop")]
+    pub recipients: Vec<urtext_repository::Recipient>,
+    /// One recipient less; may be repeated.
+    #[arg(long = "drop", value_name = "AGE1")]
+    pub drop: Vec<urtext_repository::Recipient>,
+    /// An identity that opens what is stored; DIR/operator/identity.txt unless given.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Why: kept with the change.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -380,6 +428,8 @@ pub struct ShowLineage {
     /// Draw old chains, dead branches and rows of backups whole, instead of counting them.
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub alone: Alone,
 }
 
 #[derive(Debug, Args)]
@@ -455,7 +505,7 @@ pub struct Restore {
     #[command(flatten)]
     pub of: OfShard,
     /// Into the server of this node.
-    #[arg(long, value_name = "NODE", group = "target")]
+    #[arg(long, value_name = "NODE", group = "target", conflicts_with = "repositories")]
     pub to: Option<NodeName>,
     /// As plain files into this directory; no server needed.
     #[arg(long, value_name = "PATH", group = "target")]
@@ -486,6 +536,8 @@ pub struct Restore {
     /// Stop after the plan.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub alone: Alone,
 }
 
 #[cfg(test)]
@@ -524,6 +576,9 @@ mod tests {
         check_refused("urtext verify --file f --repair", "cannot be used with");
         check_refused("urtext verify --percent 0", "1..=100");
         check_refused("urtext verify Orders", "neither a name nor an id");
+        check_refused("urtext restore d --to a --repository /r", "cannot be used with");
+        check_refused("urtext backups --authority ca.pem", "--repository <URL>");
+        check_refused("urtext repository rekey", "--recipient <AGE1>");
         check_refused("urtext inspect a --separator ::", "one character");
         check_refused("urtext diff a b --as-of yesterday", "is not a time");
         check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");

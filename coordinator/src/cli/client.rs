@@ -23,15 +23,20 @@ use urtext_repository::{
 };
 use urtext_types::{ErrorKind, Explain};
 
-use super::Context;
-use crate::{Fault, directory::OperatorDirectory, verifier::AuthorityVerifier};
+use super::{
+    Context, args,
+    output::{WIDTH, wrap},
+};
+use crate::{Fault, alone::StandIn, clock::Clock, directory::OperatorDirectory, verifier::AuthorityVerifier};
 
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A connected command line.
 pub(super) struct Client {
     channel: Channel,
-    pub(super) ca_pem: String,
+    pub(super) verifier: AuthorityVerifier,
+    /// Where no other coordinator is asked.
+    _stand_in: Option<StandIn>,
 }
 
 impl Context {
@@ -47,13 +52,33 @@ impl Context {
         let mut last = None;
         for endpoint in endpoints(&operator)? {
             match dial(&endpoint, &tls).await {
-                Ok(channel) => return Ok(Client { channel, ca_pem: credentials.ca_pem }),
+                Ok(channel) => {
+                    let verifier = AuthorityVerifier::new(credentials.ca_pem);
+                    return Ok(Client { channel, verifier, _stand_in: None });
+                }
                 Err(fault) => last = Some(fault),
             }
         }
         Err(last.unwrap_or_else(|| {
             Fault::new(ErrorKind::Usage, format!("{} names no address", operator.endpoints().display()))
         }))
+    }
+}
+
+impl Context {
+    /// Connects to the coordinator, or asks nobody but the repositories that are named.
+    pub(super) async fn connect_or_stand_in(&self, alone: &args::Alone) -> Result<Client, Fault> {
+        if alone.repositories.is_empty() {
+            return self.connect().await;
+        }
+        let started = StandIn::start(&alone.repositories, alone.authority.as_deref(), Clock::system()).await;
+        let stand_in = started.map_err(Fault::while_doing("read the repository without a coordinator"))?;
+        for note in &stand_in.notes {
+            let noted = self.output.note(wrap(&format!("note: {note}"), WIDTH).join("\n"));
+            noted.map_err(|error| Fault::new(ErrorKind::Unavailable, format!("write the output: {error}")))?;
+        }
+        let (channel, verifier) = (stand_in.channel.clone(), stand_in.verifier.clone());
+        Ok(Client { channel, verifier, _stand_in: Some(stand_in) })
     }
 }
 
@@ -120,8 +145,7 @@ impl Client {
     /// Opens one backup of the coordinator's repository; its manifest is verified.
     pub(super) async fn open_backup(&self, key: pb::BackupKey) -> Result<BackupReader, Fault> {
         let BackupAddress { deployment, shard, id } = key.try_into()?;
-        let verifier = AuthorityVerifier::new(self.ca_pem.clone());
-        BackupReader::open(Arc::new(self.store()), BackupKey { deployment, shard, id }, &verifier)
+        BackupReader::open(Arc::new(self.store()), BackupKey { deployment, shard, id }, &self.verifier)
             .await
             .map_err(Fault::while_doing("open the backup"))
     }

@@ -21,7 +21,7 @@ pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouc
 pub use self::proof::{
     CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Sync, SyncDone, SyncFailure, SyncPlanned,
 };
-pub use self::repositories::{AddedRepository, Repositories, Repository, StoredCopy};
+pub use self::repositories::{AddedRepository, Rekeyed, RekeyedRepository, Repositories, Repository, StoredCopy};
 pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};
 pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};
 pub use contents::{

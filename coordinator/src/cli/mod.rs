@@ -3,9 +3,11 @@
 pub mod args;
 mod client;
 mod commands;
+mod identities;
 pub mod json;
 mod live;
 pub mod output;
+mod passphrase;
 mod source;
 mod spill;
 
@@ -117,6 +119,7 @@ impl Context {
             Command::Prune(args) => commands::retention::prune(self, args).await,
             Command::Hold(args) => commands::retention::hold(self, args).await,
             Command::Repository { command: RepositoryCommand::List } => commands::repository::list(self, false).await,
+            Command::Repository { command: RepositoryCommand::Rekey(args) } => commands::rekey::run(self, args).await,
             Command::Repository { command: RepositoryCommand::Check } => commands::repository::list(self, true).await,
             Command::Repository { command: RepositoryCommand::Add(args) } => {
                 commands::repository::add(self, args).await

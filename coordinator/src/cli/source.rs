@@ -21,9 +21,8 @@ use urtext_types::{BackupId, ErrorKind};
 
 use super::{
     Context, Stop,
-    args::Named,
+    args::{Alone, Named},
     client::refused,
-    commands::restore::identities,
     live::{LiveServer, LiveStream},
     output::Progress,
 };
@@ -68,11 +67,16 @@ pub(super) trait Consumer: Send + 'static {
 
 impl Context {
     /// Opens what was named. Of a backup only the manifest is fetched yet, and it is known that it can be opened.
-    pub(super) async fn open_source(&self, named: &Named, identity: Option<&Path>) -> Result<Source, Fault> {
+    pub(super) async fn open_source(
+        &self,
+        named: &Named,
+        identity: Option<&Path>,
+        alone: &Alone,
+    ) -> Result<Source, Fault> {
         match named {
             Named::Stdin => open_stdin(),
             Named::File(path) => open_file(path),
-            Named::Backup(id) => self.open_backup(*id, identity).await,
+            Named::Backup(id) => self.open_backup(*id, identity, alone).await,
             Named::Server(url) => {
                 let server = LiveServer::parse(url)?;
                 server.look().await?;
@@ -82,14 +86,14 @@ impl Context {
         }
     }
 
-    async fn open_backup(&self, id: BackupId, identity: Option<&Path>) -> Result<Source, Fault> {
-        let client = self.connect().await?;
+    async fn open_backup(&self, id: BackupId, identity: Option<&Path>, alone: &Alone) -> Result<Source, Fault> {
+        let client = self.connect_or_stand_in(alone).await?;
         let request = pb::GetBackupRequest { id: id.to_string() };
         let found = client.control().get_backup(request).await.map_err(refused)?.into_inner();
         let reader = client.open_backup(found.summary.unwrap_or_default().key.unwrap_or_default()).await?;
         let manifest = reader.manifest().clone();
         let recipients: Vec<String> = manifest.recipients.iter().map(ToString::to_string).collect();
-        let identities = identities(self, identity, &recipients)?;
+        let identities = self.identities(&client, identity, &recipients).await?;
         let parts = reader.rdb(identities).map_err(Fault::while_doing("open the backup"))?;
         Ok(Source {
             name: format!("backup {id}"),

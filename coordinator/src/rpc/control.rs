@@ -314,6 +314,22 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(super::streams::import(&self.0, request.into_inner()).await?))
     }
 
+    async fn list_keys(&self, request: Request<pb::ListKeysRequest>) -> Result<Response<pb::ListKeysResponse>, Status> {
+        peers::person(&request, "look at the keys")?;
+        let name = request.into_inner().repository;
+        let name = name.map(|name| parse("repository", &name)).transpose().map_err(Fault::from)?;
+        Ok(Response::new(super::keys::list(&self.0, name).await?))
+    }
+
+    async fn change_keys(
+        &self,
+        request: Request<pb::ChangeKeysRequest>,
+    ) -> Result<Response<pb::ChangeKeysResponse>, Status> {
+        let by = peers::operator(&request, "change the keys")?;
+        super::keys::change(&self.0, request.into_inner(), &by).await?;
+        Ok(Response::new(pb::ChangeKeysResponse {}))
+    }
+
     async fn rebuild_catalog(
         &self,
         request: Request<pb::RebuildCatalogRequest>,

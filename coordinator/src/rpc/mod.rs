@@ -2,6 +2,7 @@
 
 mod control;
 mod enrolment;
+mod keys;
 mod messages;
 mod peers;
 mod proving;
@@ -24,6 +25,7 @@ use urtext_proto::pb::{
 use crate::app::App;
 
 pub(crate) use messages::{event, summary};
+pub(crate) use peers::InProcess;
 
 /// Largest request: a piece of an object, or an observation of a server with thousands of replicas.
 const MAX_REQUEST_BYTES: usize = 2 * urtext_proto::MAX_PIECE_BYTES;

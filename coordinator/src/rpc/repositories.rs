@@ -12,7 +12,7 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
     let mut repositories = Vec::new();
     for place in app.repositories.iter() {
         let here: Vec<_> = backups.iter().filter(|entry| entry.copies.contains_key(place.name())).collect();
-        let (id, recipients, trouble) = look(place, check).await;
+        let (id, recipients, trouble) = look(app, place, check).await;
         repositories.push(pb::RepositorySummary {
             name: place.name().to_string(),
             address: place.address().to_string(),
@@ -31,7 +31,7 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
 }
 
 /// Its id and its recipients while it answers; what is wrong with it.
-async fn look(place: &Place, check: bool) -> (Option<String>, Vec<String>, Option<String>) {
+async fn look(app: &App, place: &Place, check: bool) -> (Option<String>, Vec<String>, Option<String>) {
     let sentence = |fault: &Fault| match fault.hint() {
         Some(hint) => format!("{}; {hint}", Chain(fault)),
         None => Chain(fault).to_string(),
@@ -39,11 +39,13 @@ async fn look(place: &Place, check: bool) -> (Option<String>, Vec<String>, Optio
     match place.open_unless_resting().await {
         Ok(repository) => {
             let header = repository.header();
-            let recipients = header.recipients.iter().map(ToString::to_string).collect();
-            let trouble = match check {
-                true => place.check().await.err().as_ref().map(sentence),
-                false => place.down(),
+            let recipients = repository.recipients(&app.verifier).await.map_err(Fault::while_doing("read the keys"));
+            let trouble = match (&recipients, check) {
+                (Err(fault), _) => Some(sentence(fault)),
+                (Ok(_), true) => place.check().await.err().as_ref().map(sentence),
+                (Ok(_), false) => place.down(),
             };
+            let recipients = recipients.iter().flat_map(|known| known.iter().map(ToString::to_string)).collect();
             (Some(header.repository.to_string()), recipients, trouble)
         }
         Err(fault) => (None, Vec::new(), Some(sentence(&fault))),

@@ -108,6 +108,11 @@ impl Recipients {
         self.0.iter()
     }
 
+    /// Whether that is one of them.
+    pub fn contains(&self, recipient: &Recipient) -> bool {
+        self.0.contains(recipient)
+    }
+
     /// Whether one of the identities opens what is sealed to these recipients.
     pub fn can_be_opened_by(&self, identities: &[Identity]) -> bool {
         identities.iter().any(|identity| self.0.contains(&identity.recipient()))

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_types::{BackupId, DeploymentName, ErrorKind, Explain, RecordId, ShardName};
 
-use crate::RecordKind;
+use crate::{RecordKind, Sha256Digest};
 
 /// What an object is. Every object that Urtext writes has exactly one name, and every such name
 /// parses back to the same location; any other name belongs to somebody else.
@@ -22,6 +22,12 @@ pub enum Location {
     Settings(BackupKey),
     /// A lineage edge, a decision, an audit entry.
     Record { deployment: DeploymentName, kind: RecordKind, id: RecordId },
+    /// Who the recipients are from then on.
+    Keys(RecordId),
+    /// Older identities, sealed to the recipients of the change of keys of the same id.
+    HandedOn(RecordId),
+    /// The certificate of an authority, named by the SHA-256 of the object: whose signatures manifests carry.
+    Authority(Sha256Digest),
 }
 
 /// The most parts that one backup may have: 937 GiB of plaintext. Keeps the part numbers at five
@@ -37,6 +43,9 @@ impl Location {
             Self::Part(key, index) => format!("{key}/{}", part_file_name(*index)),
             Self::Settings(key) => format!("{key}/{SETTINGS_FILE_NAME}"),
             Self::Record { deployment, kind, id } => format!("records/{deployment}/{kind}/{id}.json"),
+            Self::Keys(id) => format!("keys/{id}.json"),
+            Self::HandedOn(id) => format!("keys/{id}{HANDED_ON}"),
+            Self::Authority(digest) => format!("authorities/{digest}.pem"),
         })
     }
 
@@ -65,6 +74,11 @@ impl Location {
                 kind: kind.parse().ok()?,
                 id: file.strip_suffix(".json")?.parse().ok()?,
             },
+            ["keys", file] => match file.strip_suffix(HANDED_ON) {
+                Some(id) => Self::HandedOn(id.parse().ok()?),
+                None => Self::Keys(file.strip_suffix(".json")?.parse().ok()?),
+            },
+            ["authorities", file] => Self::Authority(file.strip_suffix(".pem")?.parse().ok()?),
             _ => return None,
         };
         // Ids and numbers can be spelled in several ways (case, leading zeros); only ours is ours.
@@ -76,6 +90,9 @@ impl Location {
 pub(crate) fn part_file_name(index: u32) -> String {
     format!("rdb.{index:05}.zst.age")
 }
+
+/// How the names of handed on identities end.
+const HANDED_ON: &str = ".identities.age";
 
 /// The file name of the settings inside their backup's folder.
 pub(crate) const SETTINGS_FILE_NAME: &str = "settings.zst.age";
@@ -200,6 +217,16 @@ impl ObjectPrefix {
         })
     }
 
+    /// All changes of keys.
+    pub fn keys() -> Self {
+        Self("keys".to_owned())
+    }
+
+    /// All authorities.
+    pub fn authorities() -> Self {
+        Self("authorities".to_owned())
+    }
+
     /// A deployment's records of one kind.
     pub fn records(deployment: &DeploymentName, kind: RecordKind) -> Self {
         Self(format!("records/{deployment}/{kind}"))
@@ -276,6 +303,9 @@ mod tests {
                 kind,
                 id: RecordId::new(Timestamp::from_millis(7), entropy),
             }),
+            any::<[u8; 10]>().prop_map(|entropy| Location::Keys(RecordId::new(Timestamp::from_millis(7), entropy))),
+            any::<[u8; 10]>().prop_map(|entropy| Location::HandedOn(RecordId::new(Timestamp::from_millis(7), entropy))),
+            any::<[u8; 32]>().prop_map(|bytes| Location::Authority(Sha256Digest::from_bytes(bytes))),
         ]
     }
 
@@ -315,6 +345,8 @@ mod tests {
             "backups/orders/0/01ARYZ6S410000000000000000/rdb.000001.zst.age",
             "backups/orders/0/01ARYZ6S410000000000000000/manifest.json.old",
             "records/orders/gossip/01ARYZ6S410000000000000000.json",
+            "keys/01aryz6s410000000000000000.json",
+            "authorities/ba7816bf.pem",
         ] {
             let name: ObjectName = foreign.parse().expect("a name");
             assert_eq!(Location::parse(&name), None, "{foreign}");

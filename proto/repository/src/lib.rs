@@ -15,6 +15,8 @@ mod check;
 mod digest;
 mod export;
 mod import;
+mod identity_file;
+mod keyring;
 mod keys;
 mod layout;
 mod manifest;
@@ -37,6 +39,8 @@ pub use check::{Checked, Damage, Loss, Sample, check_backup};
 pub use digest::{InvalidDigest, Sha256Digest, Sha256Hasher};
 pub use export::{Exported, export};
 pub use import::{Imported, ImportedBackup, import};
+pub use identity_file::{IdentityFile, IdentityFileError, MAX_PASSPHRASE_WORK, SealedIdentities, seal_with_passphrase};
+pub use keyring::{Handover, KeyChange, Keyring, KeysError, OperatorVerifier};
 pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
 pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};
 pub use manifest::{

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// For how long a store may fail, in one piece, before a small read or write is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Manifests or records read at the same time while listing.
 const READS_IN_FLIGHT: usize = 8;

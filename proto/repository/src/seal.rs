@@ -43,7 +43,7 @@ impl CompressionLevel {
 pub struct SealError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl SealError {
-    fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }
 }

@@ -101,11 +101,28 @@ struct Envelope {
     signature: Signature,
 }
 
+/// A signature as it is stored, beside what it signs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Signature {
-    algorithm: String,
-    certificate: String,
-    value: String,
+pub(crate) struct Signature {
+    pub(crate) algorithm: String,
+    pub(crate) certificate: String,
+    pub(crate) value: String,
+}
+
+impl Signature {
+    /// Signs the bytes exactly as they will be stored.
+    pub(crate) fn make(bytes: &[u8], signer: &dyn ManifestSigner) -> Result<Self, SignatureError> {
+        Ok(Self {
+            algorithm: SIGNATURE_ALGORITHM.to_owned(),
+            certificate: signer.certificate_pem().to_owned(),
+            value: BASE64_STANDARD.encode(signer.sign(bytes)?),
+        })
+    }
+
+    /// The bytes of the signature.
+    pub(crate) fn decoded(&self) -> Result<Vec<u8>, SignatureError> {
+        BASE64_STANDARD.decode(&self.value).map_err(Into::into)
+    }
 }
 
 /// A manifest as stored. It says nothing before it is verified: the only way to its content is
@@ -124,14 +141,8 @@ impl SignedManifest {
         check(&backup, manifest)?;
         let raw = serde_json::value::to_raw_value(manifest)
             .map_err(|source| ManifestError::Malformed { backup: backup.clone(), source })?;
-        let value = signer
-            .sign(raw.get().as_bytes())
+        let signature = Signature::make(raw.get().as_bytes(), signer)
             .map_err(|source| ManifestError::Sign { backup: backup.clone(), source })?;
-        let signature = Signature {
-            algorithm: SIGNATURE_ALGORITHM.to_owned(),
-            certificate: signer.certificate_pem().to_owned(),
-            value: BASE64_STANDARD.encode(value),
-        };
         Ok(Self { backup, manifest: raw, signature })
     }
 
@@ -178,9 +189,8 @@ impl SignedManifest {
             return Err(ManifestError::Version { backup: backup(), found });
         }
         let manifest: Manifest = serde_json::from_str(self.manifest.get()).map_err(malformed)?;
-        let signature = BASE64_STANDARD
-            .decode(&self.signature.value)
-            .map_err(|source| ManifestError::Signature { backup: backup(), source: source.into() })?;
+        let signature =
+            self.signature.decoded().map_err(|source| ManifestError::Signature { backup: backup(), source })?;
         verifier
             .verify(&self.signature.certificate, self.manifest.get().as_bytes(), &signature, &manifest)
             .map_err(|source| ManifestError::Signature { backup: backup(), source })?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use clap::Args;
 use urtext_types::{BackupId, DeploymentName, RepositoryName, Secret};
 
-use super::When;
+use super::{Alone, When};
 
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -21,6 +21,8 @@ pub struct Inspect {
     /// The age identity that opens the backup; DIR/operator/identity.txt unless given.
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub alone: Alone,
 }
 
 /// What is compared, and how.

@@ -13,9 +13,9 @@ use crate::{
     clock::Clock,
 };
 
-pub(in crate::cli) async fn list(context: &Context, args: args::OfDeployment) -> Result<Ended, Stop> {
-    let client = context.connect().await?;
-    let request = pb::ListBackupsRequest { deployment: args.deployment.map(String::from) };
+pub(in crate::cli) async fn list(context: &Context, args: args::Backups) -> Result<Ended, Stop> {
+    let client = context.connect_or_stand_in(&args.alone).await?;
+    let request = pb::ListBackupsRequest { deployment: args.of.deployment.map(String::from) };
     let pb::ListBackupsResponse { backups, unreadable } =
         client.control().list_backups(request).await.map_err(refused)?.into_inner();
     let backups: Vec<json::Backup> = json::all(backups)?;

@@ -14,8 +14,8 @@ use crate::{
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Canonical) -> Result<Ended, Stop> {
-    let args::Canonical { of, until, for_target, prefer_site } = args;
-    let client = context.connect().await?;
+    let args::Canonical { of, until, for_target, prefer_site, alone } = args;
+    let client = context.connect_or_stand_in(&alone).await?;
     let request = pb::CanonicalRequest {
         deployment: of.deployment.to_string(),
         shard: of.shard.map(String::from),

@@ -32,8 +32,8 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Diff) -> Result<E
     }
     let as_of = args.as_of.map(|time| time.from(Clock::system().now()));
     // Whatever is wrong with a name is said before anything is read.
-    let first = context.open_source(&args.first, args.identity.as_deref()).await?;
-    let second = context.open_source(&args.second, args.identity.as_deref()).await?;
+    let first = context.open_source(&args.first, args.identity.as_deref(), &args::Alone::default()).await?;
+    let second = context.open_source(&args.second, args.identity.as_deref(), &args::Alone::default()).await?;
     let sides = [Known::of(&first), Known::of(&second)];
     if sides[0].digest.zip(sides[1].digest).and_then(|(a, b)| a.agrees_with(&b)) == Some(true) {
         return identical_by_digest(context, &sides);

@@ -1,14 +1,15 @@
 //! `urtext init`
 
 use crate::{
-    cli::{Context, Ended, Stop, args, json},
+    cli::{Context, Ended, Stop, args, json, passphrase::new_passphrase},
     clock::Clock,
     init::{Initialized, init},
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Init) -> Result<Ended, Stop> {
     let dir = context.dir()?;
-    let made = init(dir, args.listen, args.repository.as_deref(), Clock::system().now()).await?;
+    let passphrase = if args.passphrase { Some(new_passphrase()?) } else { None };
+    let made = init(dir, args.listen, args.repository.as_deref(), passphrase.as_ref(), Clock::system().now()).await?;
     let Initialized { listen, advertise, repository, recipient, identity_file } = made;
     let output = &context.output;
     output.value(&json::Init {

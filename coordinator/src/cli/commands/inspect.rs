@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Inspect) -> Result<Ended, Stop> {
-    let mut source = context.open_source(&args.what, args.identity.as_deref()).await?;
+    let mut source = context.open_source(&args.what, args.identity.as_deref(), &args.alone).await?;
     let (name, manifest) = (source.name.clone(), source.manifest.take());
     let top = usize::from(args.top);
     let inspecting = Inspecting::new(format!("inspect {name}"), settings(top, args.separator));

@@ -5,13 +5,13 @@ use urtext_proto::{model, pb};
 use crate::cli::{Context, Ended, Stop, args, client::refused, json};
 
 pub(in crate::cli) async fn show(context: &Context, args: args::ShowLineage) -> Result<Ended, Stop> {
-    let args::ShowLineage { of, dot, svg, all } = args;
+    let args::ShowLineage { of, dot, svg, all, alone } = args;
     let form = match (dot, svg) {
         (true, _) => pb::LineageForm::Dot,
         (_, true) => pb::LineageForm::Svg,
         _ => pb::LineageForm::Text,
     };
-    let client = context.connect().await?;
+    let client = context.connect_or_stand_in(&alone).await?;
     let request = pb::ShowLineageRequest {
         deployment: of.deployment.to_string(),
         shard: of.shard.map(String::from),

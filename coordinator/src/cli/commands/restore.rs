@@ -1,9 +1,6 @@
 //! `urtext restore`: the plan, the question, the work, the proof.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    path::Path,
-};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use urtext_proto::pb;
 use urtext_repository::{Identity, Recipient, Recipients, seal_bytes};
@@ -23,7 +20,7 @@ use crate::{
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Result<Ended, Stop> {
     let output = &context.output;
-    let client = context.connect().await?;
+    let client = context.connect_or_stand_in(&args.alone).await?;
     let request = pb::PlanRestoreRequest {
         deployment: args.of.deployment.to_string(),
         shard: args.of.shard.as_ref().map(ToString::to_string),
@@ -54,7 +51,7 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
         return Ok(Ended::Well);
     }
     // Whatever is missing is said before anything starts.
-    let identities = identities(context, args.identity.as_deref(), &plan.backup_recipients)?;
+    let identities = context.identities(&client, args.identity.as_deref(), &plan.backup_recipients).await?;
     if let Some(path) = &args.to_dir {
         to_dir::check(path)?;
     }
@@ -94,48 +91,6 @@ fn print_plan(context: &Context, plan: &json::Plan, is_all: bool) -> Result<(), 
         output.warning(warning)?;
     }
     Ok(())
-}
-
-/// The identities of the file that open the backup.
-pub(in crate::cli) fn identities(
-    context: &Context,
-    file: Option<&Path>,
-    recipients: &[String],
-) -> Result<Vec<Identity>, Fault> {
-    let path = match file {
-        Some(path) => path.to_owned(),
-        None => context.operator()?.identity(),
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => Secret::new(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Fault::new(ErrorKind::NotFound, format!("there is no age identity in {}", path.display()))
-                .with_hint(format!(
-                    "give the one for {} with --identity FILE; nothing was started",
-                    recipients.join(", ")
-                )));
-        }
-        Err(error) => {
-            let kind = if error.kind() == io::ErrorKind::PermissionDenied {
-                ErrorKind::Denied
-            } else {
-                ErrorKind::Unavailable
-            };
-            return Err(Fault::new(kind, format!("read the age identity in {}: {error}", path.display())));
-        }
-    };
-    let all = Identity::parse_file(text.expose())
-        .map_err(Fault::while_doing(format!("read the age identity in {}", path.display())))?;
-    let fitting: Vec<Identity> =
-        all.into_iter().filter(|identity| recipients.contains(&identity.recipient().to_string())).collect();
-    if fitting.is_empty() {
-        return Err(Fault::new(
-            ErrorKind::Denied,
-            format!("the age identity in {} does not open this backup", path.display()),
-        )
-        .with_hint(format!("it is sealed to {}; nothing was started", recipients.join(", "))));
-    }
-    Ok(fitting)
 }
 
 /// Yes, or nothing happens.

@@ -18,7 +18,7 @@ use crate::{
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
     let Some(file) = args.file else { return stored(context, args).await };
-    let source = context.open_source(&named_file(file), None).await?;
+    let source = context.open_source(&named_file(file), None, &args::Alone::default()).await?;
     let name = source.name.clone();
     let inspecting = Inspecting::new(format!("verify {name}"), settings(0, b':'));
     let report = source.read_into(inspecting).await?;

@@ -84,3 +84,24 @@ pub struct AddedRepository {
     pub sites: Vec<String>,
     pub recipients: Vec<String>,
 }
+
+/// `urtext repository rekey`
+#[derive(Debug, Serialize)]
+pub struct Rekeyed {
+    pub repositories: Vec<RekeyedRepository>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RekeyedRepository {
+    pub name: String,
+    /// The id of the object that says so.
+    pub change: String,
+    pub recipients: Vec<String>,
+    pub dropped: Vec<String>,
+    /// Whose identities the new recipients have now.
+    pub handed_on: Vec<String>,
+    /// What was sealed to these alone stays closed to the new recipients.
+    pub left_behind: Vec<String>,
+    pub backups_not_rewritten: u64,
+    pub stored_bytes_not_rewritten: u64,
+}

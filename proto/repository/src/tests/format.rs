@@ -7,10 +7,12 @@ use std::{
     sync::Arc,
 };
 
+use urtext_types::{RepositoryId, Secret, Timestamp};
+
 use super::{back_up, key, noise};
 use crate::{
-    BackupKey, DirectoryStore, Identity, Manifest, ManifestSigner, PART_BYTES, Recipients, Record, RepositoryHeader,
-    SignatureError, SignedManifest, open,
+    BackupKey, DirectoryStore, Identity, IdentityFile, KeyChange, Keyring, Manifest, ManifestSigner, PART_BYTES,
+    Recipients, Record, Repository, RepositoryHeader, SignatureError, SignedManifest, open, seal_with_passphrase,
 };
 
 /// The code block of `FORMAT.md` that is marked so.
@@ -37,6 +39,8 @@ fn the_examples_are_what_we_read_and_write() {
     assert_eq!(manifest.key().to_string(), "backups/orders/0/01KAQ2Z7M80000000000000000");
     let record: Record = check_example("json record");
     assert_eq!(record.name().as_str(), "records/orders/accepted-lineage/01KAQ2Z7M80000000000000000.json");
+    let change: KeyChange = check_example("json keys");
+    assert_eq!(change.name().as_str(), "keys/01KAQ2Z7M80000000000000000.json");
 }
 
 /// Whether the ordinary tools are here; says so if not.
@@ -100,6 +104,58 @@ async fn ordinary_tools_restore_what_we_wrote() {
     fs::write(folder.join("dump.rdb"), &rdb).expect("changed");
     let check = Command::new("bash").args(["-e", "-c", block("sh check")]).current_dir(&folder).status();
     assert!(!check.expect("bash runs").success());
+}
+
+#[tokio::test]
+async fn a_newer_key_opens_an_older_backup_with_ordinary_tools() {
+    if !have(&["age", "age-keygen", "zstd", "sha256sum", "jq"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let key_file = directory.path().join("identity.txt");
+    run(directory.path(), &key_file, "age-keygen -o $KEY");
+    let text = fs::read_to_string(&key_file).expect("a key file");
+    let new = Recipients::from(Identity::parse_file(&text).expect("an identity")[0].recipient());
+    let old = Identity::generate();
+    let root = directory.path().join("repository");
+    let (_, folder) = backup_in(&root, &Recipients::from(old.recipient()), &noise(6, 10_000)).await;
+    let store = Arc::new(DirectoryStore::open(&root).expect("a directory"));
+    let id = RepositoryId::new(Timestamp::from_millis(1), [1; 10]);
+    let repository = Repository::init(store, id, Recipients::from(old.recipient())).await.expect("made");
+    let (changes, handed_on, disbelieved) = (Vec::new(), Vec::new(), Vec::new());
+    let first = Recipients::from(old.recipient());
+    let keyring = Keyring { repository: id, first, changes, handed_on, disbelieved };
+    let sealed = keyring.hand_on(&new, &[old]).expect("sealed").sealed;
+    let change: KeyChange = check_example("json keys");
+    let signed = change.seal(&super::signer()).expect("signed");
+    repository.change_keys(&signed, change.id, sealed).await.expect("changed");
+
+    let script = block("sh older").replace("…", &change.id.to_string());
+    run(&root, &key_file, &script);
+    run(&folder, &root.join("older-identities"), block("sh restore"));
+    run(&folder, &key_file, block("sh check"));
+}
+
+#[test]
+fn an_identity_under_a_passphrase_goes_both_ways() {
+    if !have(&["age", "age-keygen", "script"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let key_file = directory.path().join("identity.txt");
+    // age asks on a terminal, twice: script is one. That the file is armored makes it text, as ours are.
+    let typed = "(sleep 0.3; echo hunter22; sleep 0.3; echo hunter22; sleep 0.5)";
+    let age = "sh -c 'age-keygen 2>/dev/null | age -p -a -o theirs.age'";
+    run(directory.path(), &key_file, &format!("{typed} | script -qec \"{age}\" /dev/null"));
+    let bytes = fs::read(directory.path().join("theirs.age")).expect("what age wrote");
+    let Ok(IdentityFile::Sealed(file)) = IdentityFile::parse(&bytes) else { panic!("it is sealed") };
+    let secret = |text: &str| Secret::new(text.to_owned());
+    assert_eq!(file.open(&secret("hunter22")).expect("opens").len(), 1);
+    let own = seal_with_passphrase(&secret("AGE-SECRET-KEY-…"), &secret("hunter23")).expect("sealed");
+    fs::write(directory.path().join("own.age"), own).expect("a file");
+    let open = "(sleep 0.3; echo hunter23; sleep 0.5) | script -qec 'age -d -o own.txt own.age' /dev/null";
+    run(directory.path(), &key_file, open);
+    assert_eq!(fs::read_to_string(directory.path().join("own.txt")).expect("opened"), "AGE-SECRET-KEY-…");
 }
 
 /// Signs with a key in a file, as an agent does with the key of its certificate.

@@ -4,6 +4,7 @@ mod backups;
 mod damage;
 mod faults;
 mod format;
+mod keys;
 mod killed;
 mod proof;
 mod prune;

@@ -137,7 +137,11 @@ impl Folder {
 fn owner(location: &Location) -> Option<&BackupKey> {
     match location {
         Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key) => Some(key),
-        Location::Repository | Location::Record { .. } => None,
+        Location::Repository
+        | Location::Record { .. }
+        | Location::Keys(_)
+        | Location::HandedOn(_)
+        | Location::Authority(_) => None,
     }
 }
 

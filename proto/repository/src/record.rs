@@ -84,6 +84,8 @@ impl RecordBody {
             Self::LineageEdge { shard, .. }
             | Self::AcceptedLineage { shard, .. }
             | Self::Vouch { shard, .. }
+            | Self::Hold { shard, .. }
+            | Self::LetGo { shard, .. }
             | Self::Verified { shard, .. } => Some(shard),
             Self::Audit { .. } => None,
         }

@@ -167,14 +167,15 @@ impl SyncPlan {
         progress: &(dyn Fn(SyncStep) + Sync),
     ) -> Result<Synced, TransferError> {
         let mut synced = Synced::default();
-        let mut others = stream::iter(&self.others)
+        let mut others = stream::iter(self.others.clone())
             .map(|object| async move {
                 let copied = async {
-                    let bytes = get_plain(from, object).await?;
-                    put(to, object, &bytes).await?;
+                    let bytes = get_plain(from, &object).await?;
+                    put(to, &object, &bytes).await?;
                     Ok(bytes.len() as u64)
                 };
-                (object, copied.await)
+                let copied = copied.await;
+                (object, copied)
             })
             .buffer_unordered(BACKUPS_IN_FLIGHT);
         while let Some((object, copied)) = others.next().await {
@@ -191,8 +192,12 @@ impl SyncPlan {
         drop(others);
         let room = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
         let copy = Copy { from, to, verifier, progress, room };
-        let mut backups = stream::iter(&self.backups)
-            .map(|backup| async { (&backup.key, copy.backup(&backup.key).await) })
+        let (copy, keys) = (&copy, self.backups.iter().map(|backup| backup.key.clone()));
+        let mut backups = stream::iter(keys.collect::<Vec<_>>())
+            .map(|key| async move {
+                let copied = copy.backup(&key).await;
+                (key, copied)
+            })
             .buffer_unordered(BACKUPS_IN_FLIGHT);
         while let Some((key, copied)) = backups.next().await {
             match copied {
@@ -220,16 +225,16 @@ fn endure(error: TransferError) -> Result<TransferError, TransferError> {
     }
 }
 
-/// What makes the destination a repository is its own.
+/// What makes the destination a repository is its own, and so is who its recipients are from when on.
 fn is_copied(location: &Location) -> bool {
-    !matches!(location, Location::Repository)
+    !matches!(location, Location::Repository | Location::Keys(_))
 }
 
 fn deployment_of(location: &Location) -> Option<&DeploymentName> {
     match location {
         Location::Manifest(key) | Location::Part(key, _) | Location::Settings(key) => Some(&key.deployment),
         Location::Record { deployment, .. } => Some(deployment),
-        Location::Repository => None,
+        Location::Repository | Location::Keys(_) | Location::HandedOn(_) | Location::Authority(_) => None,
     }
 }
 

@@ -140,7 +140,7 @@ async fn a_repository_that_is_another_one_now_is_not_deleted_in() {
     // The open one goes on to be what it was; its address leads elsewhere.
     let other = dir.path().join("other");
     let there = crate::directory::Directory::new(&other);
-    init(there.root(), "127.0.0.1:7401".parse().expect("an address"), None, now()).await.expect("another one");
+    init(there.root(), "127.0.0.1:7401".parse().expect("an address"), None, None, now()).await.expect("another one");
     let header = other.join("repository/urtext.json");
     let repository = app.directory.root().join("repository");
     std::fs::copy(header, repository.join("urtext.json")).expect("another header");

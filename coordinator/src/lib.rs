@@ -39,6 +39,7 @@ pub mod prune;
 pub mod rebuild;
 pub mod reconcile;
 pub mod records;
+pub mod rehearsing;
 pub mod repositories;
 pub mod restoring;
 pub mod retention;

@@ -59,6 +59,19 @@ pub struct ProvedCopy {
     pub also_in: Vec<RepositoryName>,
 }
 
+/// What came of loading a backup into a real server.
+#[derive(Debug)]
+pub struct Rehearsal {
+    pub backup: BackupId,
+    /// Which server it was.
+    pub server: String,
+    /// What was wrong; `None` if it is good.
+    pub failure: Option<String>,
+    pub fetch_ms: u64,
+    pub load_ms: u64,
+    pub keys: u64,
+}
+
 /// What a verification says while it runs.
 #[derive(Debug)]
 pub enum Proving {
@@ -118,6 +131,48 @@ impl App {
             self.record_proofs(&shard, repository, found, who).await?;
         }
         Ok(())
+    }
+
+    /// Keeps what a rehearsal came to: of the copy that is read first, which is the one that was loaded. Returns
+    /// which repository that is.
+    ///
+    /// One that failed marks no copy as damaged: a server may refuse what another one loads, and what is stored is
+    /// judged by its hashes. It stands in the audit.
+    pub async fn rehearsed(&self, rehearsal: Rehearsal, by: &str) -> Result<RepositoryName, Fault> {
+        let Rehearsal { backup, server, failure, fetch_ms, load_ms, keys } = rehearsal;
+        let entry = self.catalog.backup(backup).await.map_err(Fault::while_doing("look up a backup"))?;
+        let entry = entry.ok_or_else(|| {
+            Fault::new(ErrorKind::NotFound, format!("there is no backup {backup}"))
+                .with_hint("`urtext backups` lists them")
+        })?;
+        let key = entry.key();
+        let places = self.places_with(Some(&key)).await?;
+        let place = places
+            .first()
+            .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no repository has backup {backup}")))?;
+        let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
+        let action = if failure.is_some() { "rehearsal failed" } else { "rehearsed" };
+        let subject = format!(
+            "backup {backup} from {} in {server}: {keys} keys, {fetch_ms} ms to fetch, {load_ms} ms to load",
+            place.name()
+        );
+        let body = RecordBody::Audit { action: action.to_owned(), subject };
+        self.put_record(&shard, by, failure.clone(), body).await?;
+        if failure.is_none() {
+            let repository = place.open().await?.header().repository;
+            let (shard_name, good) = (shard.shard.clone(), vec![backup]);
+            let how = Proof::Rehearsed;
+            let body = RecordBody::Verified { shard: shard_name, repository, how, good, damaged: Vec::new() };
+            self.put_record(&shard, by, None, body).await?;
+            let known = entry.copies.get(place.name()).cloned().unwrap_or_default();
+            let state = CopyState { rehearsed_at: Some(self.clock.now()), ..known };
+            let kept = self.catalog.put_copy(&key, place.name(), &state).await;
+            kept.map_err(Fault::while_doing("keep what is known of a copy"))?;
+            info!(backup = %key, %server, load_ms, "a backup was rehearsed");
+        } else {
+            warn!(backup = %key, %server, reason = failure, "a rehearsal failed");
+        }
+        Ok(place.name().clone())
     }
 
     async fn copies_to_verify(&self, request: &VerifyRequest) -> Result<Vec<(BackupEntry, &Place)>, Fault> {

@@ -21,6 +21,7 @@ mod rdb_digest;
 mod rdb_live;
 mod rdb_sightings;
 mod rdb_written;
+mod rehearse;
 mod repositories;
 mod schedule;
 mod selection;

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use urtext_types::{BackupId, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp};
 
-pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Verify};
+pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Rehearse, Verify};
 
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
 ///
@@ -100,6 +100,8 @@ pub enum Command {
     ///
     /// Every hash and signature is verified before a backup is listed.
     Import(Import),
+    /// Load a backup into a throw-away server on this machine, and compare what that holds.
+    Rehearse(Rehearse),
     /// Look at the agents.
     Agents {
         #[command(subcommand)]

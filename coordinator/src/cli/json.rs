@@ -19,7 +19,8 @@ use urtext_types::{Keyspace, NodeObservation, Position, ReplicationId, Role, Tim
 
 pub use self::decisions::{Alarm, Audit, AuditEntry, Event, Events, Rebuilt, Vouched};
 pub use self::proof::{
-    CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Sync, SyncDone, SyncFailure, SyncPlanned,
+    CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Rehearsed, Sync, SyncDone, SyncFailure,
+    SyncPlanned,
 };
 pub use self::repositories::{AddedRepository, Rekeyed, RekeyedRepository, Repositories, Repository, StoredCopy};
 pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};

@@ -131,6 +131,7 @@ impl Context {
             Command::Restore(args) => commands::restore::run(self, args).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,
             Command::Diff(args) => commands::diff::run(self, args).await,
+            Command::Rehearse(args) => commands::rehearse::run(self, args).await,
             Command::Verify(args) => commands::verify::run(self, args).await,
             Command::Export(args) => commands::export::export(self, args).await,
             Command::Import(args) => commands::export::import(self, args).await,

@@ -281,6 +281,16 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn report_rehearsal(
+        &self,
+        request: Request<pb::ReportRehearsalRequest>,
+    ) -> Result<Response<pb::ReportRehearsalResponse>, Status> {
+        let by = peers::operator(&request, "report a rehearsal")?.to_string();
+        let rehearsal = super::proving::rehearsal(request.into_inner())?;
+        let repository = self.0.rehearsed(rehearsal, &by).await?;
+        Ok(Response::new(pb::ReportRehearsalResponse { repository: repository.to_string() }))
+    }
+
     type SyncRepositoriesStream = ReceiverStream<Result<pb::SyncEvent, Status>>;
 
     async fn sync_repositories(

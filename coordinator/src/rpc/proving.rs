@@ -14,7 +14,7 @@ use urtext_types::{Chain, Timestamp};
 use crate::{
     Fault,
     app::App,
-    proving::{ProvedCopy, Proving, VerifyRequest},
+    proving::{ProvedCopy, Proving, Rehearsal, VerifyRequest},
 };
 
 type Events<T> = mpsc::Sender<Result<T, Status>>;
@@ -30,6 +30,13 @@ pub(super) fn verify_request(message: pb::VerifyRequest) -> Result<VerifyRequest
         since: since_ms.map(Timestamp::from_millis),
         repair,
     })
+}
+
+/// What a rehearsal came to, if it can be meant.
+pub(super) fn rehearsal(message: pb::ReportRehearsalRequest) -> Result<Rehearsal, Fault> {
+    let pb::ReportRehearsalRequest { backup_id, server, failure, fetch_ms, load_ms, keys } = message;
+    let backup = parse("backup_id", &backup_id)?;
+    Ok(Rehearsal { backup, server, failure, fetch_ms, load_ms, keys })
 }
 
 /// Verifies until it is done or nobody listens any more.

@@ -106,15 +106,8 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::LineageEdge,
-        Self::AcceptedLineage,
-        Self::Vouch,
-        Self::Hold,
-        Self::LetGo,
-        Self::Verified,
-        Self::Audit,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Hold, Self::LetGo, Self::Verified, Self::Audit];
 }
 
 impl fmt::Display for RecordKind {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
-use urtext_types::{BackupId, DeploymentName, RepositoryName, Secret};
+use urtext_types::{BackupId, DeploymentName, RepositoryName, Secret, ShardName};
 
 use super::{Alone, When};
 
@@ -88,6 +88,23 @@ pub struct Verify {
     /// This RDB file, or - for stdin: structure, every encoding, checksum. No coordinator is needed.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "repository", "percent", "since", "repair"])]
     pub file: Option<PathBuf>,
+}
+
+/// Which backup is loaded, and where.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// A backup, or a deployment: its canonical one.
+    #[arg(value_name = "DEPLOYMENT|ID")]
+    pub what: DeploymentOrBackup,
+    /// Needed where the deployment has several.
+    #[arg(long, value_name = "K")]
+    pub shard: Option<ShardName>,
+    /// A redis-server or valkey-server to load it into; may be repeated. Unless given, those in PATH.
+    #[arg(long = "server", value_name = "PATH")]
+    pub servers: Vec<PathBuf>,
+    /// The age identity that opens the backup; DIR/operator/identity.txt unless given.
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
 }
 
 /// What has backups: an id is no deployment's name, for those are in lower case.

@@ -12,6 +12,7 @@ pub(super) mod init;
 pub(super) mod inspect;
 pub(super) mod invite;
 pub(super) mod lineage;
+pub(super) mod rehearse;
 pub(super) mod rekey;
 pub(super) mod repository;
 pub(super) mod restore;

@@ -175,3 +175,17 @@ impl From<pb::ImportResponse> for Imported {
         Self { backups: backups.collect(), others, bytes, origin }
     }
 }
+
+/// `urtext rehearse`
+#[derive(Debug, Serialize)]
+pub struct Rehearsed {
+    pub id: String,
+    /// Whose copy that was.
+    pub repository: String,
+    pub server: String,
+    pub keys: u64,
+    /// Of what had not expired when the server had loaded it.
+    pub content_digest: String,
+    pub fetch_seconds: f64,
+    pub load_seconds: f64,
+}

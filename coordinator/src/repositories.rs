@@ -2,7 +2,7 @@
 //!
 //! A repository is opened when it is first needed and again whenever it failed, so that a coordinator starts
 //! and goes on while one of them does not answer. What failed is remembered with its reason: people are told
-//! which one it is, and nobody waits twice in a row for the same silence ([`ASK_AGAIN_AFTER`]).
+//! which one it is, and nobody waits twice in a row for the same silence (`ASK_AGAIN_AFTER`).
 
 use std::{
     sync::{Mutex, MutexGuard},

@@ -390,7 +390,7 @@ mod tests {
             "max_link_dwon = '1s'",
             "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
              `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, \
-             `retention`, `schedule`, `deployments`",
+             `schedule`, `retention`, `deployments`",
         );
         check_refused(
             "repository = 'ftp://host/prefix'",

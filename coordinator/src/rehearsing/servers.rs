@@ -61,11 +61,7 @@ fn version_in(text: &str) -> Option<ServerVersion> {
 ///
 /// # Errors
 /// None can: with what each of them lacks.
-pub fn choose<'a>(
-    installed: &'a [Installed],
-    header: RdbHeader,
-    origin: Option<ServerVersion>,
-) -> Result<&'a Installed, Fault> {
+pub fn choose(installed: &[Installed], header: RdbHeader, origin: Option<ServerVersion>) -> Result<&Installed, Fault> {
     let loads = |server: &&Installed| loadable_by(header, [], server.version).is_ok();
     let rank = |server: &&Installed| {
         let same_engine = origin.is_some_and(|origin| origin.engine == server.version.engine);

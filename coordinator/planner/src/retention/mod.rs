@@ -33,7 +33,10 @@ mod policy;
 mod print;
 mod reason;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use chrono::TimeZone;
 use urtext_types::{
@@ -160,7 +163,7 @@ impl StoredBackup {
 /// Decides about every backup of a shard. Days, weeks, months and years are those of `zone`.
 pub fn retention<Z: TimeZone>(view: &RetentionView, policy: &RetentionPolicy, zone: &Z) -> Retention {
     let mut order: Vec<&StoredBackup> = view.backups.iter().collect();
-    order.sort_unstable_by(|a, b| (b.received_at, b.id).cmp(&(a.received_at, a.id)));
+    order.sort_unstable_by_key(|backup| Reverse((backup.received_at, backup.id)));
     let branches = Branches::of(view, &order);
     let mut reasons: Vec<BTreeSet<RetentionReason>> = vec![BTreeSet::new(); order.len()];
     let rules = Rules { order: &order, policy, zone, now: view.now };
@@ -230,7 +233,7 @@ impl<Z: TimeZone> Rules<'_, Z> {
             let would_stay: BTreeSet<usize> =
                 claims(policy, zone, &spoilt, |i| order[i].received_at).into_iter().map(|(i, _)| i).collect();
             for &i in spoilt.iter().filter(|&&i| order[i].damaged.is_some()) {
-                let has_newer = branch.members.iter().take_while(|&&other| other != i).any(|other| is_good(other));
+                let has_newer = branch.members.iter().take_while(|&&other| other != i).any(is_good);
                 if would_stay.contains(&i) || !has_newer {
                     let reason = order[i].damaged.clone().unwrap_or_default();
                     reasons[i].insert(RetentionReason::Damaged { reason, has_newer });

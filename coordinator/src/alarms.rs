@@ -127,7 +127,7 @@ impl App {
         let judgement = self.judge_known(shard, &crate::verdict::Ask::default()).await?;
         let policy = self.planner_policy(&shard.deployment, None);
         let mut found = alarms(&judgement.view, &policy, &judgement.selection);
-        found.extend(self.schedule_alarm(shard, judgement.view.now));
+        found.extend(self.schedule_alarms(shard, judgement.view.now));
         found.sort_by_key(|alarm| alarm.kind);
         let before = self.alarms.of(shard);
         let now = self.clock.now();

@@ -15,7 +15,7 @@ use urtext_types::RepositoryName;
 use crate::{
     Fault,
     alarms::Alarms,
-    catalog::{Catalog, Job},
+    catalog::Catalog,
     clock::Clock,
     directory::Directory,
     fleet::Fleet,
@@ -113,7 +113,7 @@ impl App {
             fleet.recall(last);
         }
         let alarms = Alarms::recall(catalog.alarms().await.map_err(failed("start"))?);
-        let memories = catalog.memories(Job::Snapshot).await.map_err(failed("start"))?;
+        let memories = catalog.memories().await.map_err(failed("start"))?;
         let open = catalog.open_tasks().await.map_err(failed("start"))?;
         let scheduler = Scheduler::recall(memories, clock.now());
         let app = Self {

@@ -72,9 +72,13 @@ impl Coordinator {
         // The time of day at which a suite runs must not matter: what is to happen, it asks for.
         let settings = dir.join("urtext.toml");
         let text = fs::read_to_string(&settings).expect("read urtext.toml");
-        let daily = "\nsnapshot = \"0 3 * * *\"\n";
-        assert!(text.contains(daily), "no daily snapshot in {text}");
-        fs::write(&settings, text.replace(daily, "\nsnapshot = \"never\"\n")).expect("write urtext.toml");
+        let mut never = text.clone();
+        for scheduled in ["snapshot = \"0 3 * * *\"", "verify = \"0 5 * * SUN\""] {
+            assert!(text.contains(scheduled), "no {scheduled} in {text}");
+            let key = scheduled.split(' ').next().expect("a key");
+            never = never.replace(&format!("\n{scheduled}\n"), &format!("\n{key} = \"never\"\n"));
+        }
+        fs::write(&settings, never).expect("write urtext.toml");
         Self { dir: dir.to_owned(), address: address.to_owned(), daemon: None, env: env.to_vec() }
     }
 

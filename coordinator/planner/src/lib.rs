@@ -44,7 +44,7 @@ mod data_as_of;
 mod picture;
 mod print;
 
-pub use alarms::{Alarm, AlarmKind, ScheduledSnapshots, alarms, scheduled_alarms};
+pub use alarms::{Alarm, AlarmKind, ScheduledWork, alarms, scheduled_alarm};
 pub use branches::{AcceptRefusal, set_aside_by};
 pub use capture::{Choice, Tried, choose_copies, choose_nodes};
 pub use data_as_of::DataAsOf;

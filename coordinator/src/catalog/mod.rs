@@ -36,7 +36,7 @@ pub use events::{EVENTS_KEPT, EVENTS_PAGE, Event, Present, Wanted, What};
 pub use lineage::{Decision, KnownEdge, KnownLineage};
 pub use observations::LastSeen;
 pub use rebuild::Index;
-pub use scheduled::{Job, RunCapture, StoredMemory, StoredRun};
+pub use scheduled::{Job, JobKey, RunCapture, StoredMemory, StoredRun};
 pub use tasks::{StoredTask, TaskWork};
 pub use tokens::Redeemed;
 pub use vouches::Vouch;

@@ -1,29 +1,63 @@
 //! What is remembered of scheduled work, so that a restart neither repeats nor loses a run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
-use urtext_types::{BackupId, NodeName, SiteName, TaskId, Timestamp};
+use urtext_types::{BackupId, DeploymentName, NodeName, ShardName, SiteName, TaskId, Timestamp};
 
-use super::{Catalog, CatalogError, TaskWork, json, lineage::shard, optional_millis, parsed, to_json};
+use super::{Catalog, CatalogError, TaskWork, json, optional_millis, parsed, to_json};
 use crate::shard::ShardKey;
 
 /// What a schedule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Job {
+    /// Of each shard.
     Snapshot,
+    /// Of a deployment.
+    Verify,
+    /// Of a deployment.
+    Prune,
 }
 
 impl Job {
+    pub const ALL: [Self; 3] = [Self::Snapshot, Self::Verify, Self::Prune];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
+            Self::Verify => "verify",
+            Self::Prune => "prune",
         }
     }
 }
 
-/// What is remembered of one job of one shard.
+/// One thing that happens by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobKey {
+    pub deployment: DeploymentName,
+    pub job: Job,
+    /// `None`: of all shards at once.
+    pub shard: Option<ShardName>,
+}
+
+impl JobKey {
+    pub fn snapshot(shard: &ShardKey) -> Self {
+        Self { deployment: shard.deployment.clone(), job: Job::Snapshot, shard: Some(shard.shard.clone()) }
+    }
+}
+
+impl fmt::Display for JobKey {
+    /// What its shift is made from: it must not change.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shard {
+            Some(shard) => write!(f, "{}/{shard} {}", self.deployment, self.job.as_str()),
+            None => write!(f, "{} {}", self.deployment, self.job.as_str()),
+        }
+    }
+}
+
+/// What is remembered of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMemory {
     /// Expression and time zone: with another schedule everything begins anew.
@@ -43,6 +77,9 @@ pub struct StoredRun {
     pub ended_at: Option<Timestamp>,
     /// Why the last attempt that came to its end failed, if it did.
     pub failure: Option<String>,
+    /// What the last good run came to, where there is something to say.
+    #[serde(default)]
+    pub outcome: Option<String>,
 }
 
 /// One snapshot that was asked for by a run.
@@ -70,14 +107,14 @@ struct Failure {
 }
 
 impl Catalog {
-    pub async fn put_memory(&self, job: Job, shard: &ShardKey, memory: &StoredMemory) -> Result<(), CatalogError> {
+    pub async fn put_memory(&self, key: &JobKey, memory: &StoredMemory) -> Result<(), CatalogError> {
         sqlx::query(
             "INSERT INTO scheduled (job, deployment, shard, memory) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (job, deployment, shard) DO UPDATE SET memory = excluded.memory",
         )
-        .bind(job.as_str())
-        .bind(shard.deployment.to_string())
-        .bind(shard.shard.to_string())
+        .bind(key.job.as_str())
+        .bind(key.deployment.to_string())
+        .bind(key.shard.as_ref().map_or(String::new(), ToString::to_string))
         .bind(to_json(memory))
         .execute(&self.pool)
         .await
@@ -85,15 +122,17 @@ impl Catalog {
         Ok(())
     }
 
-    pub async fn memories(&self, job: Job) -> Result<BTreeMap<ShardKey, StoredMemory>, CatalogError> {
+    pub async fn memories(&self) -> Result<BTreeMap<JobKey, StoredMemory>, CatalogError> {
         let failed = self.failed("recall the scheduled runs");
-        let rows = sqlx::query("SELECT * FROM scheduled WHERE job = $1")
-            .bind(job.as_str())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
-        let memories = rows.iter().map(|row| Ok((shard(row)?, json(row, "memory")?)));
-        memories.collect::<Result<_, _>>().map_err(&failed)
+        let rows = sqlx::query("SELECT * FROM scheduled").fetch_all(&self.pool).await.map_err(&failed)?;
+        let mut memories = BTreeMap::new();
+        for row in &rows {
+            // A job that a newer version knows is none of ours.
+            if let Some(key) = job_key(row).map_err(&failed)? {
+                memories.insert(key, json(row, "memory").map_err(&failed)?);
+            }
+        }
+        Ok(memories)
     }
 
     /// The snapshots of one run, oldest first. `since` is when the run began first.
@@ -124,6 +163,13 @@ impl Catalog {
         }
         Ok(captures)
     }
+}
+
+fn job_key(row: &sqlx::any::AnyRow) -> Result<Option<JobKey>, sqlx::Error> {
+    let (job, shard): (String, String) = (row.try_get("job")?, row.try_get("shard")?);
+    let Some(job) = Job::ALL.into_iter().find(|known| known.as_str() == job) else { return Ok(None) };
+    let shard = if shard.is_empty() { None } else { Some(parsed(row, "shard")?) };
+    Ok(Some(JobKey { deployment: parsed(row, "deployment")?, job, shard }))
 }
 
 fn capture(row: &sqlx::any::AnyRow, backup: BackupId) -> Result<RunCapture, sqlx::Error> {

@@ -7,42 +7,43 @@ use urtext_types::{DeploymentName, Timestamp};
 use crate::{
     Fault,
     app::App,
-    catalog::Job,
+    catalog::{Job, JobKey},
     scheduler::{ShownJob, ShownSnapshot, ShownState},
     shard::ShardKey,
 };
 
 pub(super) async fn schedule(app: &App, deployment: Option<DeploymentName>) -> Result<pb::ShowScheduleResponse, Fault> {
-    let shards = app.shards(deployment.as_ref());
-    if let (Some(name), []) = (&deployment, shards.as_slice()) {
+    if let Some(name) = &deployment
+        && app.shards(Some(name)).is_empty()
+    {
         app.shard(name, None)?;
     }
     let mut jobs = Vec::new();
-    for shard in shards {
-        let scheduled = app.scheduled(&shard);
-        let snapshots = match &scheduled.last_run {
-            Some(run) => app.snapshots_of_run(&shard, run).await?,
-            None => Vec::new(),
-        };
-        let mut message = job(&shard, scheduled);
-        if let Some(run) = &mut message.last_run {
-            run.snapshots = snapshots.into_iter().map(snapshot).collect();
+    for key in app.jobs(deployment.as_ref()) {
+        let scheduled = app.scheduled(&key);
+        let run = scheduled.last_run.clone();
+        let mut message = job(&key, scheduled);
+        if let Some(shard) = &key.shard {
+            let shard = ShardKey::new(key.deployment.clone(), shard.clone());
+            if let Some((run, shown)) = run.zip(message.last_run.as_mut()) {
+                shown.snapshots = app.snapshots_of_run(&shard, &run).await?.into_iter().map(snapshot).collect();
+            }
+            message.nodes = app.would_capture(&shard).into_iter().map(choice).collect();
         }
-        message.nodes = app.would_capture(&shard).into_iter().map(choice).collect();
         jobs.push(message);
     }
     Ok(pb::ShowScheduleResponse { now_ms: app.clock.now().as_millis(), jobs })
 }
 
-pub(super) fn job(shard: &ShardKey, scheduled: ShownJob) -> pb::ScheduledJob {
+pub(super) fn job(key: &JobKey, scheduled: ShownJob) -> pb::ScheduledJob {
     let ShownJob { schedule, copies, shift, next, last_run, state, last_good } = scheduled;
     pb::ScheduledJob {
-        deployment: shard.deployment.to_string(),
-        shard: shard.shard.to_string(),
-        job: Job::Snapshot.as_str().to_owned(),
+        deployment: key.deployment.to_string(),
+        shard: key.shard.as_ref().map(ToString::to_string),
+        job: key.job.as_str().to_owned(),
         expression: schedule.as_ref().map(|schedule| schedule.expression().to_owned()),
         time_zone: schedule.as_ref().map(|schedule| schedule.zone().to_owned()),
-        copies: u32::try_from(copies).unwrap_or(u32::MAX),
+        copies: if key.job == Job::Snapshot { u32::try_from(copies).ok() } else { None },
         shift_ms: u64::try_from(shift.as_millis()).unwrap_or(u64::MAX),
         next_ms: next.map(Timestamp::as_millis),
         last_run: last_run.map(|run| pb::ScheduledRun {
@@ -59,6 +60,7 @@ pub(super) fn job(shard: &ShardKey, scheduled: ShownJob) -> pb::ScheduledJob {
             .to_owned(),
             failure: run.failure,
             snapshots: Vec::new(),
+            outcome: run.outcome,
         }),
         last_good_ms: last_good.map(Timestamp::as_millis),
         nodes: Vec::new(),

@@ -8,6 +8,7 @@ use super::messages::{alarm, node_status, summary_in, verdict};
 use crate::{
     Fault,
     app::App,
+    catalog::JobKey,
     shard::{NodeKey, ShardKey},
     verdict::Ask,
 };
@@ -67,7 +68,7 @@ async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fa
         data_loss_window_ms: judgement.data_loss_window().map(|window| window.as_millis() as u64),
         findings: app.histories.of(shard).findings,
         alarms: app.alarms.of(shard).into_iter().map(alarm).collect(),
-        scheduled: Some(super::schedule::job(shard, app.scheduled(shard))),
+        scheduled: Some(super::schedule::job(&JobKey::snapshot(shard), app.scheduled(&JobKey::snapshot(shard)))),
         data_loss_window_target_ms: app.settings.policy(&shard.deployment).data_loss_window.as_millis() as u64,
     })
 }

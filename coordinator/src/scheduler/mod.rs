@@ -1,6 +1,6 @@
 //! What happens by itself, when its time has come.
 //!
-//! Once a second every shard's schedule is compared with what is remembered of it ([`urtext_planner::Schedule::step`]).
+//! Once a second every schedule is compared with what is remembered of it ([`urtext_planner::Schedule::step`]).
 //! A run is remembered before it begins, and each of its snapshots is a task that says to which run it belongs: a
 //! coordinator that starts again takes up a run where the last one left it, repeats no snapshot that was given to an
 //! agent, and makes up once for what was missed. A run that failed is tried again, and lacks only what is missing.
@@ -8,6 +8,7 @@
 mod queue;
 mod run;
 mod shown;
+mod upkeep;
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +17,14 @@ use std::{
 };
 
 use tracing::{info, warn};
-use urtext_planner::{Alarm, Memory, Run, RunState, Schedule, ScheduledSnapshots, Step, scheduled_alarms, shift};
-use urtext_types::{Chain, Timestamp};
+use urtext_planner::{Alarm, Memory, Run, RunState, ScheduledWork, Step, scheduled_alarm, shift};
+use urtext_types::{Chain, DeploymentName, Timestamp};
 
 use self::queue::Queue;
 use crate::{
     Fault,
     app::App,
-    catalog::{Job, StoredMemory, StoredRun},
+    catalog::{Job, JobKey, StoredMemory, StoredRun},
     settings::SchedulePolicy,
     shard::ShardKey,
 };
@@ -39,7 +40,7 @@ const COME_BACK: Duration = Duration::from_secs(15);
 /// What the scheduler knows.
 #[derive(Debug)]
 pub struct Scheduler {
-    state: Mutex<BTreeMap<ShardKey, Remembered>>,
+    state: Mutex<BTreeMap<JobKey, Remembered>>,
     queue: Queue,
     started_at: Timestamp,
 }
@@ -76,19 +77,19 @@ impl Remembered {
 
 impl Scheduler {
     /// As the last coordinator left it.
-    pub fn recall(memories: BTreeMap<ShardKey, StoredMemory>, now: Timestamp) -> Self {
-        let state = memories.into_iter().map(|(shard, stored)| (shard, Remembered::new(stored))).collect();
+    pub fn recall(memories: BTreeMap<JobKey, StoredMemory>, now: Timestamp) -> Self {
+        let state = memories.into_iter().map(|(key, stored)| (key, Remembered::new(stored))).collect();
         Self { state: Mutex::new(state), queue: Queue::default(), started_at: now }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardKey, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobKey, Remembered>> {
         self.state.lock().expect("nothing panics while it holds what is scheduled")
     }
 }
 
-/// By how much the snapshots of a shard come after their slots.
-fn shift_of(shard: &ShardKey, policy: &SchedulePolicy) -> Duration {
-    shift(&format!("{}/{} {}", shard.deployment, shard.shard, Job::Snapshot.as_str()), policy.jitter)
+/// By how much a job comes after its slots.
+fn shift_of(key: &JobKey, policy: &SchedulePolicy) -> Duration {
+    shift(&key.to_string(), policy.jitter)
 }
 
 /// A run that is to begin now.
@@ -103,35 +104,47 @@ impl App {
     /// Goes on until the coordinator stops.
     pub async fn keep_schedules(self: Arc<Self>) {
         while self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            for shard in self.shards(None) {
-                match self.begin_if_due(&shard).await {
+            for job in self.jobs(None) {
+                match self.begin_if_due(&job).await {
                     Ok(None) => {}
                     Ok(Some(begin)) => {
-                        self.background.spawn(run::run(Arc::clone(&self), shard, begin));
+                        self.background.spawn(run::run(Arc::clone(&self), job, begin));
                     }
                     Err(error) => {
-                        warn!(%shard, error = %Chain(&error), "could not begin a scheduled run; trying again");
+                        warn!(%job, error = %Chain(&error), "could not begin a scheduled run; trying again");
                     }
                 }
             }
         }
     }
 
-    /// Whether a run of that shard is to begin now. It is remembered as begun then.
-    async fn begin_if_due(&self, shard: &ShardKey) -> Result<Option<Begin>, Fault> {
-        let policy = &self.settings.policy(&shard.deployment).schedule;
-        let Some(schedule) = &policy.snapshot else { return Ok(None) };
+    /// Everything that may happen by itself.
+    pub fn jobs(&self, deployment: Option<&DeploymentName>) -> Vec<JobKey> {
+        let shards = self.shards(deployment);
+        let mut jobs: Vec<JobKey> = shards.iter().map(JobKey::snapshot).collect();
+        for job in [Job::Verify, Job::Prune] {
+            jobs.extend(shards.iter().map(|shard| JobKey { deployment: shard.deployment.clone(), job, shard: None }));
+        }
+        jobs.sort_unstable();
+        jobs.dedup();
+        jobs
+    }
+
+    /// Whether a run of that job is to begin now. It is remembered as begun then.
+    async fn begin_if_due(&self, key: &JobKey) -> Result<Option<Begin>, Fault> {
+        let policy = &self.settings.policy(&key.deployment).schedule;
+        let Some(schedule) = policy.of(key.job) else { return Ok(None) };
         let now = self.clock.now();
-        let known = self.scheduler.lock().get(shard).cloned();
+        let known = self.scheduler.lock().get(key).cloned();
         let mut remembered = match known {
             Some(known) if known.stored.schedule == schedule.to_string() => known,
             // Nothing is made up for that this schedule did not ask for.
             other if other.as_ref().is_none_or(|other| !other.is_running) => {
                 let last_good = other.and_then(|other| other.stored.last_good);
                 let stored = StoredMemory { schedule: schedule.to_string(), since: now, run: None, last_good };
-                self.remember(shard, &stored).await?;
+                self.remember(key, &stored).await?;
                 let new = Remembered::new(stored);
-                self.scheduler.lock().insert(shard.clone(), new.clone());
+                self.scheduler.lock().insert(key.clone(), new.clone());
                 new
             }
             _ => return Ok(None),
@@ -139,85 +152,98 @@ impl App {
         if remembered.rest.is_some_and(|(from, until)| (from..until).contains(&now)) {
             return Ok(None);
         }
-        match schedule.step(shift_of(shard, policy), &remembered.memory(), now) {
+        match schedule.step(shift_of(key, policy), &remembered.memory(), now) {
             Step::UnderWay => Ok(None),
             Step::Wait { until } => {
-                if let Some(remembered) = self.scheduler.lock().get_mut(shard) {
+                if let Some(remembered) = self.scheduler.lock().get_mut(key) {
                     remembered.rest = Some((now, until));
                 }
                 Ok(None)
             }
-            Step::Begin { .. } if !self.all_are_back(shard, now) => Ok(None),
+            Step::Begin { .. } if !self.all_are_back(key, now) => Ok(None),
             Step::Begin { slot, attempt, why } => {
                 let same_slot = remembered.stored.run.as_ref().filter(|run| run.slot == slot);
                 let begun_at = same_slot.map_or(now, |run| run.begun_at);
                 // What failed is said until something has succeeded.
                 let failure = remembered.stored.run.as_ref().and_then(|run| run.failure.clone());
-                let run = StoredRun { slot, attempts: attempt, begun_at, ended_at: None, failure };
+                let run = StoredRun { slot, attempts: attempt, begun_at, ended_at: None, failure, outcome: None };
                 remembered.stored.run = Some(run);
                 // Before anything is asked of an agent: a crash from here on does not repeat it.
-                self.remember(shard, &remembered.stored).await?;
+                self.remember(key, &remembered.stored).await?;
                 (remembered.is_running, remembered.rest) = (true, None);
-                self.scheduler.lock().insert(shard.clone(), remembered);
-                info!(%shard, %slot, attempt, %why, "a scheduled snapshot begins");
+                self.scheduler.lock().insert(key.clone(), remembered);
+                info!(job = %key, %slot, attempt, %why, "a scheduled run begins");
                 Ok(Some(Begin { slot, begun_at }))
             }
         }
     }
 
-    /// Whether the agents of a shard have come back since the start, or have had their time to.
-    fn all_are_back(&self, shard: &ShardKey, now: Timestamp) -> bool {
+    /// Whether the agents of a deployment have come back since the start, or have had their time to.
+    fn all_are_back(&self, key: &JobKey, now: Timestamp) -> bool {
         now.since(self.scheduler.started_at) >= COME_BACK
-            || self.fleet.shard(shard).iter().all(|node| node.fresh(now).is_some())
+            || self.fleet.nodes(Some(&key.deployment)).iter().all(|node| node.fresh(now).is_some())
     }
 
-    async fn remember(&self, shard: &ShardKey, stored: &StoredMemory) -> Result<(), Fault> {
-        let put = self.catalog.put_memory(Job::Snapshot, shard, stored).await;
+    async fn remember(&self, key: &JobKey, stored: &StoredMemory) -> Result<(), Fault> {
+        let put = self.catalog.put_memory(key, stored).await;
         put.map_err(Fault::while_doing("remember a scheduled run"))
     }
 
-    /// A run has ended, well or with a failure.
-    async fn end_run(&self, shard: &ShardKey, failure: Option<String>) {
+    /// A run has ended: what it came to, or why it failed.
+    async fn end_run(&self, key: &JobKey, ended: Result<Option<String>, String>) {
         let now = self.clock.now();
         let stored = {
             let mut state = self.scheduler.lock();
-            let Some(remembered) = state.get_mut(shard) else { return };
+            let Some(remembered) = state.get_mut(key) else { return };
             remembered.is_running = false;
-            if failure.is_none() {
+            if ended.is_ok() {
                 remembered.stored.last_good = Some(now);
             }
             if let Some(run) = &mut remembered.stored.run {
                 run.ended_at = Some(now);
-                run.failure = failure;
+                (run.outcome, run.failure) = match ended {
+                    Ok(outcome) => (outcome, None),
+                    Err(failure) => (None, Some(failure)),
+                };
             }
             remembered.stored.clone()
         };
-        if let Err(error) = self.remember(shard, &stored).await {
-            warn!(%shard, error = %Chain(&error), "the end of a scheduled run could not be kept");
+        if let Err(error) = self.remember(key, &stored).await {
+            warn!(job = %key, error = %Chain(&error), "the end of a scheduled run could not be kept");
         }
-        self.alarms.look_at(shard);
+        for shard in self.shards(Some(&key.deployment)) {
+            self.alarms.look_at(&shard);
+        }
     }
 
     /// A run stops with the coordinator: the next one takes it up.
-    fn leave_run(&self, shard: &ShardKey) {
-        if let Some(remembered) = self.scheduler.lock().get_mut(shard) {
+    fn leave_run(&self, key: &JobKey) {
+        if let Some(remembered) = self.scheduler.lock().get_mut(key) {
             remembered.is_running = false;
         }
     }
 
-    /// What is wrong with the scheduled snapshots of a shard.
-    pub fn schedule_alarm(&self, shard: &ShardKey, now: Timestamp) -> Option<Alarm> {
+    /// What is wrong with what should happen by itself. What is of a whole deployment is said of its first shard.
+    pub fn schedule_alarms(&self, shard: &ShardKey, now: Timestamp) -> Vec<Alarm> {
         let policy = &self.settings.policy(&shard.deployment).schedule;
-        let schedule: &Schedule = policy.snapshot.as_ref()?;
-        let remembered = self.scheduler.lock().get(shard).cloned()?;
-        let snapshots = ScheduledSnapshots {
-            deployment: &shard.deployment,
-            schedule,
-            shift: shift_of(shard, policy),
-            memory: &remembered.memory(),
-            failure: remembered.stored.run.as_ref().and_then(|run| run.failure.as_deref()),
+        let is_first = self.shards(Some(&shard.deployment)).first() == Some(shard);
+        let mut jobs = self.jobs(Some(&shard.deployment));
+        jobs.retain(|key| key.shard.as_ref().map_or(is_first, |own| *own == shard.shard));
+        let alarm = |key: &JobKey| {
+            let schedule = policy.of(key.job)?;
+            let remembered = self.scheduler.lock().get(key).cloned()?;
+            let work = ScheduledWork {
+                job: key.job.as_str(),
+                is_snapshot: key.job == Job::Snapshot,
+                deployment: &shard.deployment,
+                schedule,
+                shift: shift_of(key, policy),
+                memory: &remembered.memory(),
+                failure: remembered.stored.run.as_ref().and_then(|run| run.failure.as_deref()),
+            };
+            scheduled_alarm(&work, now)
         };
-        scheduled_alarms(&snapshots, now)
+        jobs.iter().filter_map(alarm).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! One run: snapshots of the nodes that the planner chooses, as many as the policy asks for.
+//! One run. Snapshots are of the nodes that the planner chooses, as many as the policy asks for.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     Fault,
     app::App,
     capture::CaptureOrder,
-    catalog::RunCapture,
+    catalog::{Job, JobKey, RunCapture},
     shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
 };
@@ -26,18 +26,29 @@ const GONE_FOR: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Carries out a run that is remembered as begun, and remembers its end.
-pub(super) async fn run(app: Arc<App>, shard: ShardKey, begin: Begin) {
-    let taken = app.take_snapshots(&shard, &begin).await;
-    match taken {
-        _ if app.stop.is_cancelled() => app.leave_run(&shard),
-        Ok(()) => {
-            info!(%shard, slot = %begin.slot, "a scheduled snapshot is done");
-            app.end_run(&shard, None).await;
-        }
-        Err(fault) => {
-            let failure = Chain(&fault).to_string();
-            warn!(%shard, slot = %begin.slot, error = %failure, "a scheduled snapshot failed; trying again");
-            app.end_run(&shard, Some(failure)).await;
+pub(super) async fn run(app: Arc<App>, key: JobKey, begin: Begin) {
+    let ended = app.carry_out_run(&key, &begin).await;
+    if app.stop.is_cancelled() {
+        return app.leave_run(&key);
+    }
+    let ended = ended.map_err(|fault| Chain(&fault).to_string());
+    match &ended {
+        Ok(outcome) => info!(job = %key, slot = %begin.slot, ?outcome, "a scheduled run is done"),
+        Err(failure) => warn!(job = %key, slot = %begin.slot, %failure, "a scheduled run failed; trying again"),
+    }
+    app.end_run(&key, ended).await;
+}
+
+impl App {
+    async fn carry_out_run(self: &Arc<Self>, key: &JobKey, begin: &Begin) -> Result<Option<String>, Fault> {
+        match (key.job, &key.shard) {
+            (Job::Snapshot, Some(shard)) => {
+                let shard = ShardKey::new(key.deployment.clone(), shard.clone());
+                self.take_snapshots(&shard, begin).await.map(|()| None)
+            }
+            (Job::Snapshot, None) => Err(Fault::new(ErrorKind::Internal, "a scheduled snapshot of no shard")),
+            (Job::Verify, _) => self.verify_by_schedule(&key.deployment).await,
+            (Job::Prune, _) => self.prune_by_schedule(&key.deployment).await,
         }
     }
 }

@@ -6,9 +6,14 @@ use urtext_planner::{Choice, Memory, RunState, Schedule, Step, Tried};
 use urtext_types::{BackupId, NodeName, SiteName, Timestamp};
 
 use super::shift_of;
-use crate::{Fault, app::App, catalog::StoredRun, shard::ShardKey};
+use crate::{
+    Fault,
+    app::App,
+    catalog::{JobKey, StoredRun},
+    shard::ShardKey,
+};
 
-/// The scheduled snapshots of one shard.
+/// One thing that may happen by itself.
 #[derive(Debug)]
 pub struct ShownJob {
     /// `None`: never.
@@ -42,21 +47,21 @@ pub enum ShownState {
 }
 
 impl App {
-    /// How the scheduled snapshots of a shard stand.
-    pub fn scheduled(&self, shard: &ShardKey) -> ShownJob {
-        let policy = &self.settings.policy(&shard.deployment).schedule;
+    /// How a job stands.
+    pub fn scheduled(&self, key: &JobKey) -> ShownJob {
+        let policy = &self.settings.policy(&key.deployment).schedule;
         let now = self.clock.now();
-        let remembered = self.scheduler.lock().get(shard).cloned();
+        let remembered = self.scheduler.lock().get(key).cloned();
         let memory = remembered.as_ref().map_or(Memory { since: now, run: None }, |known| known.memory());
-        let shift = shift_of(shard, policy);
-        let next = policy.snapshot.as_ref().map(|schedule| match schedule.step(shift, &memory, now) {
+        let shift = shift_of(key, policy);
+        let next = policy.of(key.job).map(|schedule| match schedule.step(shift, &memory, now) {
             Step::Wait { until } => until,
             Step::Begin { .. } => now,
             Step::UnderWay => schedule.next_run(shift, &memory, now),
         });
         let stored = remembered.map(|known| known.stored);
         ShownJob {
-            schedule: policy.snapshot.clone(),
+            schedule: policy.of(key.job).cloned(),
             copies: policy.copies,
             shift,
             next,

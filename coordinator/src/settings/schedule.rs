@@ -6,6 +6,7 @@ use serde::Deserialize;
 use urtext_planner::Schedule;
 
 use super::{duration, with_hint};
+use crate::catalog::Job;
 
 /// In the place of a cron expression: not at all.
 const NEVER: &str = "never";
@@ -18,10 +19,25 @@ const MOST_COPIES: u32 = 16;
 pub struct SchedulePolicy {
     /// Snapshots, unless they are taken by hand alone.
     pub snapshot: Option<Schedule>,
+    /// Every stored copy is read again.
+    pub verify: Option<Schedule>,
+    /// What need not stay is removed.
+    pub prune: Option<Schedule>,
     /// How many snapshots are taken each time, each at another site.
     pub copies: usize,
     /// Runs come so much later than their times at most: see [`urtext_planner::shift`].
     pub jitter: Duration,
+}
+
+impl SchedulePolicy {
+    /// When that is done, if it ever is by itself.
+    pub fn of(&self, job: Job) -> Option<&Schedule> {
+        match job {
+            Job::Snapshot => self.snapshot.as_ref(),
+            Job::Verify => self.verify.as_ref(),
+            Job::Prune => self.prune.as_ref(),
+        }
+    }
 }
 
 /// The tables as they are written.
@@ -29,6 +45,8 @@ pub struct SchedulePolicy {
 #[serde(deny_unknown_fields)]
 pub(super) struct ScheduleFile {
     snapshot: Option<String>,
+    verify: Option<String>,
+    prune: Option<String>,
     time_zone: Option<String>,
     copies: Option<u32>,
     jitter: Option<String>,
@@ -39,6 +57,8 @@ impl ScheduleFile {
     pub(super) fn built_in() -> Self {
         Self {
             snapshot: Some("0 3 * * *".to_owned()),
+            verify: Some("0 5 * * SUN".to_owned()),
+            prune: Some(NEVER.to_owned()),
             time_zone: Some("UTC".to_owned()),
             copies: Some(1),
             jitter: Some("10m".to_owned()),
@@ -47,9 +67,11 @@ impl ScheduleFile {
 
     /// This table where it says something, `default` where it does not.
     pub(super) fn over(self, default: &Self) -> Self {
-        let Self { snapshot, time_zone, copies, jitter } = self;
+        let Self { snapshot, verify, prune, time_zone, copies, jitter } = self;
         Self {
             snapshot: snapshot.or_else(|| default.snapshot.clone()),
+            verify: verify.or_else(|| default.verify.clone()),
+            prune: prune.or_else(|| default.prune.clone()),
             time_zone: time_zone.or_else(|| default.time_zone.clone()),
             copies: copies.or(default.copies),
             jitter: jitter.or_else(|| default.jitter.clone()),
@@ -59,17 +81,19 @@ impl ScheduleFile {
     /// # Errors
     /// The key that is wrong, and why.
     pub(super) fn resolve(&self) -> Result<SchedulePolicy, (&'static str, String)> {
-        let Self { snapshot, time_zone, copies, jitter } = self.clone().over(&Self::built_in());
+        let Self { snapshot, verify, prune, time_zone, copies, jitter } = self.clone().over(&Self::built_in());
         let zone = time_zone.unwrap_or_default();
         // Also where nothing is scheduled: a zone that is misspelt must not pass.
         Schedule::parse("@daily", &zone).map_err(|error| ("schedule.time_zone", with_hint(&error)))?;
-        let snapshot = match snapshot.as_deref() {
-            None | Some(NEVER) => None,
-            Some(expression) => Some(
-                Schedule::parse(expression, &zone)
-                    .map_err(|error| ("schedule.snapshot", format!("{}, or \"{NEVER}\"", with_hint(&error))))?,
-            ),
+        let parse = |key: &'static str, text: Option<String>| match text.as_deref() {
+            None | Some(NEVER) => Ok(None),
+            Some(expression) => Schedule::parse(expression, &zone)
+                .map(Some)
+                .map_err(|error| (key, format!("{}, or \"{NEVER}\"", with_hint(&error)))),
         };
+        let snapshot = parse("schedule.snapshot", snapshot)?;
+        let verify = parse("schedule.verify", verify)?;
+        let prune = parse("schedule.prune", prune)?;
         let copies = copies.unwrap_or(1);
         if !(1..=MOST_COPIES).contains(&copies) {
             return Err(("schedule.copies", format!("must lie between 1 and {MOST_COPIES}")));
@@ -78,6 +102,6 @@ impl ScheduleFile {
         if jitter > Duration::from_secs(86_400) {
             return Err(("schedule.jitter", "must not be more than a day".to_owned()));
         }
-        Ok(SchedulePolicy { snapshot, copies: copies as usize, jitter })
+        Ok(SchedulePolicy { snapshot, verify, prune, copies: copies as usize, jitter })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     wording::{duration, history, name, sentence},
 };
 
-pub use scheduled::{ScheduledSnapshots, scheduled_alarms};
+pub use scheduled::{ScheduledWork, scheduled_alarm};
 
 /// A clock that is further off than this is worth a look. Times are corrected by it all the same.
 const SKEW_WORTH_SAYING: Duration = Duration::from_secs(1);
@@ -67,6 +67,8 @@ pub enum AlarmKind {
     SnapshotFailed,
     /// A scheduled snapshot does not come to its end. Subject: the deployment.
     SnapshotOverdue,
+    /// Other work that should happen by itself failed. Subject: the deployment, and what failed.
+    JobFailed,
     /// An agent's clock is off. Subject: the node.
     ClockSkew,
 }
@@ -85,6 +87,7 @@ impl AlarmKind {
             Self::ReplicaBehindStale => "replica-behind-stale",
             Self::SnapshotFailed => "snapshot-failed",
             Self::SnapshotOverdue => "snapshot-overdue",
+            Self::JobFailed => "job-failed",
             Self::ClockSkew => "clock-skew",
         }
     }

@@ -1,4 +1,4 @@
-//! Scheduled snapshots that failed, or do not come.
+//! Scheduled work that failed, and scheduled snapshots that do not come.
 
 use std::time::Duration;
 
@@ -10,9 +10,12 @@ use crate::{
     wording::{sentence, time},
 };
 
-/// How the scheduled snapshots of a shard go.
+/// How one thing that happens by itself goes.
 #[derive(Debug)]
-pub struct ScheduledSnapshots<'a> {
+pub struct ScheduledWork<'a> {
+    /// The command that does it: `snapshot`, `prune`.
+    pub job: &'a str,
+    pub is_snapshot: bool,
     pub deployment: &'a DeploymentName,
     pub schedule: &'a Schedule,
     /// See [`crate::shift`].
@@ -22,11 +25,15 @@ pub struct ScheduledSnapshots<'a> {
     pub failure: Option<&'a str>,
 }
 
-/// What is wrong with them at `now`, if anything is.
-pub fn scheduled_alarms(snapshots: &ScheduledSnapshots<'_>, now: Timestamp) -> Option<Alarm> {
-    let ScheduledSnapshots { deployment, schedule, shift, memory, failure } = snapshots;
-    let hint =
-        || format!("`urtext schedule {deployment}` shows the runs; `urtext snapshot {deployment}` takes one now");
+/// What is wrong with it at `now`, if anything is. How long anything but a snapshot takes says nothing.
+pub fn scheduled_alarm(work: &ScheduledWork<'_>, now: Timestamp) -> Option<Alarm> {
+    let ScheduledWork { job, is_snapshot, deployment, schedule, shift, memory, failure } = work;
+    let alarm = |kind, sentence| Alarm {
+        kind,
+        subject: if *is_snapshot { deployment.to_string() } else { format!("{deployment} {job}") },
+        sentence,
+        hint: format!("`urtext schedule {deployment}` shows the runs; `urtext {job} {deployment}` does it now"),
+    };
     if let Some((run, reason)) = memory.run.zip(*failure)
         && run.state != RunState::Done
     {
@@ -34,20 +41,13 @@ pub fn scheduled_alarms(snapshots: &ScheduledSnapshots<'_>, now: Timestamp) -> O
             Step::Wait { until } => format!("tried again at {}", time(until)),
             Step::Begin { .. } | Step::UnderWay => "tried again now".to_owned(),
         };
-        return Some(Alarm {
-            kind: AlarmKind::SnapshotFailed,
-            subject: deployment.to_string(),
-            sentence: format!("The scheduled snapshot of {} failed, {again}. {}", time(run.slot), sentence(reason)),
-            hint: hint(),
-        });
+        let kind = if *is_snapshot { AlarmKind::SnapshotFailed } else { AlarmKind::JobFailed };
+        let what = format!("The scheduled {job} of {} failed, {again}. {}", time(run.slot), sentence(reason));
+        return Some(alarm(kind, what));
     }
-    let since = schedule.overdue(*shift, memory, now)?;
-    Some(Alarm {
-        kind: AlarmKind::SnapshotOverdue,
-        subject: deployment.to_string(),
-        sentence: format!("The snapshot that was due at {} is not there yet.", time(since)),
-        hint: hint(),
-    })
+    let since = schedule.overdue(*shift, memory, now).filter(|_| *is_snapshot)?;
+    let what = format!("The snapshot that was due at {} is not there yet.", time(since));
+    Some(alarm(AlarmKind::SnapshotOverdue, what))
 }
 
 #[cfg(test)]
@@ -61,14 +61,16 @@ mod tests {
         let schedule = Schedule::parse("0 3 * * *", "UTC").expect("valid");
         let run = Run { slot: at("2026-11-21T03:00:00Z"), attempts: 2, state };
         let memory = Memory { since: at("2026-11-20T12:00:00Z"), run: Some(run) };
-        let snapshots = ScheduledSnapshots {
+        let snapshots = ScheduledWork {
+            job: "snapshot",
+            is_snapshot: true,
             deployment: &"orders".parse().expect("a name"),
             schedule: &schedule,
             shift: Duration::ZERO,
             memory: &memory,
             failure,
         };
-        let alarm = scheduled_alarms(&snapshots, at(now));
+        let alarm = scheduled_alarm(&snapshots, at(now));
         let said = alarm.as_ref().map(|alarm| (alarm.kind, alarm.sentence.as_str()));
         assert_eq!(said, expect);
     }

@@ -33,7 +33,10 @@ pub(in crate::cli) async fn run(context: &Context, args: args::OfDeployment) -> 
 fn print(context: &Context, job: &json::ScheduledJob, now: Timestamp) -> Result<(), Stop> {
     let output = &context.output;
     let bold = anstyle::Style::new().bold();
-    let name = if job.shard == "0" { job.deployment.clone() } else { format!("{}/{}", job.deployment, job.shard) };
+    let name = match job.shard.as_deref() {
+        None | Some("0") => job.deployment.clone(),
+        Some(shard) => format!("{}/{shard}", job.deployment),
+    };
     output.text(format_args!("{bold}{name}{bold:#}  {}", rule(job)))?;
     output.text(format_args!("  next       {}", next_line(job, now)))?;
     for (line, text) in wrap(&last_line(job, now), WIDTH - 13).into_iter().enumerate() {
@@ -68,15 +71,17 @@ fn rule(job: &json::ScheduledJob) -> String {
     let Some((expression, zone)) = job.expression.as_ref().zip(job.time_zone.as_ref()) else {
         return format!("{}: never by itself", job.job);
     };
-    let copies =
-        if job.copies == 1 { "1 copy".to_owned() } else { format!("{} copies, each at its own site", job.copies) };
-    format!("{}: {expression} in {zone}, {copies}", job.job)
+    let copies = match job.copies {
+        None | Some(1) => String::new(),
+        Some(copies) => format!(", {copies} copies, each at another site"),
+    };
+    format!("{}: {expression} in {zone}{copies}", job.job)
 }
 
 /// When something comes next.
 pub(super) fn next_line(job: &json::ScheduledJob, now: Timestamp) -> String {
     match job.next {
-        None => "never by itself: `urtext snapshot` takes one".to_owned(),
+        None => format!("never by itself: `urtext {} {}` does it", job.job, job.deployment),
         Some(at) if at <= now => "now".to_owned(),
         Some(at) => format!("{at}, in {}", duration(at.since(now))),
     }
@@ -91,6 +96,7 @@ pub(super) fn last_line(job: &json::ScheduledJob, now: Timestamp) -> String {
         ("failed", Some(ended)) => format!("FAILED {}", ago(ended, now)),
         (state, _) => state.to_owned(),
     };
+    let outcome = run.outcome.as_ref().map_or(String::new(), |outcome| format!(": {outcome}"));
     let failure = run.failure.as_ref().map_or(String::new(), |failure| format!(". {failure}"));
-    format!("{how}{attempts}, for {}{failure}", run.slot)
+    format!("{how}{attempts}, for {}{outcome}{failure}", run.slot)
 }

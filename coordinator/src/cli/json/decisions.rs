@@ -41,7 +41,7 @@ impl From<pb::AuditEntry> for AuditEntry {
 pub struct Alarm {
     /// Stable: `silent-divergence`, `fork`, `master-older`, `master-emptier`, `lineage-lost`, `lineage-inferred`,
     /// `lineage-contradicted`, `replica-stale`, `replica-behind-stale`, `snapshot-failed`, `snapshot-overdue`,
-    /// `clock-skew`.
+    /// `job-failed`, `clock-skew`.
     pub kind: String,
     /// What it is about: a node, a position or a history.
     pub subject: String,

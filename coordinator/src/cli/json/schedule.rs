@@ -15,13 +15,15 @@ pub struct Schedule {
 #[derive(Debug, Serialize)]
 pub struct ScheduledJob {
     pub deployment: String,
-    pub shard: String,
-    /// `snapshot`
+    /// `null`: of the whole deployment.
+    pub shard: Option<String>,
+    /// `snapshot`, `verify` or `prune`.
     pub job: String,
     /// `null` if it never happens by itself.
     pub expression: Option<String>,
     pub time_zone: Option<String>,
-    pub copies: u32,
+    /// Of a snapshot.
+    pub copies: Option<u32>,
     /// So much later than the times of the expression.
     pub shift_seconds: f64,
     /// A further try included.
@@ -43,6 +45,8 @@ pub struct ScheduledRun {
     /// `running`, `done`, `failed` or `interrupted`.
     pub state: String,
     pub failure: Option<String>,
+    /// What it came to, where there is something to say.
+    pub outcome: Option<String>,
     pub snapshots: Vec<RunSnapshot>,
 }
 
@@ -105,7 +109,7 @@ impl From<pb::ScheduledJob> for ScheduledJob {
 
 impl From<pb::ScheduledRun> for ScheduledRun {
     fn from(run: pb::ScheduledRun) -> Self {
-        let pb::ScheduledRun { slot_ms, attempts, begun_ms, ended_ms, state, failure, snapshots } = run;
+        let pb::ScheduledRun { slot_ms, attempts, begun_ms, ended_ms, state, failure, snapshots, outcome } = run;
         Self {
             slot: Timestamp::from_millis(slot_ms),
             attempts,
@@ -113,6 +117,7 @@ impl From<pb::ScheduledRun> for ScheduledRun {
             ended: ended_ms.map(Timestamp::from_millis),
             state,
             failure,
+            outcome,
             snapshots: snapshots.into_iter().map(Into::into).collect(),
         }
     }

@@ -1,0 +1,82 @@
+//! What looks after the backups that there are.
+
+use std::sync::Mutex;
+
+use urtext_types::{ByteCount, Chain, DeploymentName, ErrorKind, Explain};
+
+use crate::{
+    Fault,
+    app::App,
+    proving::{Proving, VerifyRequest},
+    prune::PruneAsk,
+};
+
+/// Who does it, in records.
+const BY: &str = "schedule";
+
+/// What a verification has found so far.
+#[derive(Debug, Default)]
+struct Tally {
+    copies: usize,
+    damaged: Vec<String>,
+    unreadable: Vec<String>,
+}
+
+impl App {
+    /// Reads all copies of a deployment's backups again. That some are damaged is what it came to, and no failure:
+    /// reading them again would find the same.
+    pub(super) async fn verify_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
+        let request = VerifyRequest {
+            deployment: Some(deployment.clone()),
+            backup: None,
+            repository: None,
+            percent: 100,
+            since: None,
+            repair: false,
+        };
+        let tally = Mutex::new(Tally::default());
+        let said = |proving: Proving| {
+            if let Proving::Copy(copy) = proving {
+                let mut tally = tally.lock().expect("nothing panics while it holds the tally");
+                tally.copies += 1;
+                let named = || format!("{} in {}", copy.key.id, copy.repository);
+                tally.damaged.extend(copy.reason.as_ref().map(|_| named()));
+                tally.unreadable.extend(copy.unreadable.as_ref().map(|reason| format!("{}: {reason}", named())));
+            }
+        };
+        let verified = self.stop.run_until_cancelled(self.verify(&request, BY, &said)).await;
+        match verified {
+            None => return Err(Fault::new(ErrorKind::Unavailable, "the coordinator is stopping")),
+            Some(Err(fault)) if fault.kind() == ErrorKind::NotFound => {
+                return Ok(Some("nothing to verify yet".to_owned()));
+            }
+            Some(verified) => verified?,
+        }
+        let Tally { copies, damaged, unreadable } =
+            tally.into_inner().expect("nothing panics while it holds the tally");
+        if let Some(first) = unreadable.first() {
+            let message = format!("{} of {copies} copies could not be read, the first: {first}", unreadable.len());
+            return Err(Fault::new(ErrorKind::Unavailable, message));
+        }
+        Ok(Some(match damaged.as_slice() {
+            [] => format!("{copies} copies are as they were signed"),
+            damaged => format!("{} of {copies} copies are DAMAGED: {}", damaged.len(), damaged.join(", ")),
+        }))
+    }
+
+    /// Removes what no rule of retention wants to stay.
+    pub(super) async fn prune_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
+        let by = BY.to_owned();
+        let ask = PruneAsk { deployment: Some(deployment.clone()), dry_run: false, plan: None, by };
+        let pruned = self.prune(ask).await?;
+        let outcomes = || pruned.repositories.iter().filter_map(|repository| repository.outcome.as_ref());
+        if let Some(failed) = outcomes().find_map(|outcome| outcome.failed.first()) {
+            let failures: usize = outcomes().map(|outcome| outcome.failed.len()).sum();
+            let message = format!("{failures} things could not be removed, the first: {}", Chain(&failed.error));
+            return Err(Fault::new(ErrorKind::Unavailable, message));
+        }
+        let removed: usize = outcomes().map(|outcome| outcome.removed.len()).sum();
+        let bytes = ByteCount::new(outcomes().map(|outcome| outcome.deleted_bytes).sum());
+        Ok(Some(format!("{removed} copies removed, {bytes} freed")))
+    }
+}

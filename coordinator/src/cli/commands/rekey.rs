@@ -137,12 +137,13 @@ async fn carry_out(
     output.text(format_args!("repository {name}: backups are sealed to {to} from now on"))?;
     for recipient in &change.handed_on {
         output.text(format_args!(
-            "  handed on    the identity of {recipient}: the new keys open what was sealed to it"
+            "  handed on      the identity of {recipient}: the new keys open what was sealed to it"
         ))?;
     }
     let gone: Vec<String> = keyring.current().iter().filter(|one| !to.contains(one)).map(ToString::to_string).collect();
     let size = ByteCount::new(*stored_bytes);
-    output.text(format_args!("  not rewritten  {backups} backups, {size} as stored"))?;
+    let what = if *backups == 1 { "1 backup".to_owned() } else { format!("{backups} backups") };
+    output.text(format_args!("  not rewritten  {what}, {size} as stored"))?;
     for list in &handover.left_behind {
         output.warning(format_args!(
             "what was sealed to {list} stays closed to the new keys: no identity of it was at hand. Keep it; the same \

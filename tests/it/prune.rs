@@ -12,11 +12,23 @@ use urtext_repository::{BackupKey, ObjectName, ObjectPrefix, PrunePlan, PruneReq
 use urtext_tests::{
     data::{Contents, load_strings},
     fleet::{Fleet, ORDERS, files_below},
+    object_server::ObjectServer,
     servers::{Server, Version},
 };
 use urtext_types::{BackupId, Timestamp};
 
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// The command ends well, and these words are in what it prints.
+#[track_caller]
+fn prints(fleet: &Fleet, args: &[&str], words: &[&str]) {
+    let printed = fleet.coordinator.urtext(args).expect(0).stdout;
+    for word in words {
+        // Long sentences are wrapped.
+        let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(printed.contains(word), "{args:?} does not print {word:?}:\n{printed}");
+    }
+}
 
 /// A file that was written two days ago.
 fn old_file(path: &Path) {
@@ -49,12 +61,9 @@ fn prune_shows_what_stays_and_why_asks_and_sweeps_what_no_backup_names() {
     let before = files_below(&repository);
 
     // Nothing is removed before somebody said yes.
-    let plan = ["1 folder without a manifest", "1 file of puts that did not end", "not verified yet"];
-    let shown = fleet.coordinator.urtext(&["prune", "--dry-run"]).expect(0);
-    for words in plan {
-        assert!(shown.stdout.contains(words), "{words}:\n{}", shown.stdout);
-    }
-    assert!(shown.stdout.contains("younger than 24 h"), "{}", shown.stdout);
+    let plan =
+        ["1 folder without a manifest", "1 file of puts that did not end", "not verified yet", "younger than 24 h"];
+    prints(&fleet, &["prune", "--dry-run"], &plan);
     fleet.coordinator.urtext(&["prune", ORDERS]).expect(5).says(&["nobody is here to say yes"]);
     assert_eq!(files_below(&repository), before);
 
@@ -63,12 +72,8 @@ fn prune_shows_what_stays_and_why_asks_and_sweeps_what_no_backup_names() {
     assert_eq!((outcome["swept"].as_u64(), outcome["deleted_objects"].as_u64()), (Some(1), Some(2)), "{done}");
     assert_eq!(outcome["removed"].as_array().map(Vec::len), Some(0), "what is not verified stays: {done}");
     assert!(!orphan.exists() && !staging.exists() && young.exists());
-    fleet.coordinator.urtext(&["prune", ORDERS, "--yes"]).expect(0).says(&["there is nothing to remove"]);
-    fleet.coordinator.urtext(&["audit", ORDERS]).expect(0).says(&["pruned", "1 folders without a manifest"]);
-    let expected = Contents::of(fleet.server("nyc-1"));
-    fleet.add("fra-2", Server::start(Version::Valkey81));
-    fleet.restore_to("fra-2", &["--backup", &first]);
-    expected.assert_same(&Contents::of(fleet.server("fra-2")));
+    prints(&fleet, &["prune", ORDERS, "--yes"], &["there is nothing to remove"]);
+    prints(&fleet, &["audit", ORDERS], &["pruned", "1 folders without a manifest"]);
 
     // A hold is a reason of its own, until it is released.
     let reasons = |id: &str| {
@@ -80,9 +85,9 @@ fn prune_shows_what_stays_and_why_asks_and_sweeps_what_no_backup_names() {
     };
     assert_eq!(reasons(&first), ["not-verified"]);
     assert!(reasons(&second).contains(&"not-verified".to_owned()));
-    fleet.coordinator.urtext(&["hold", &first, "--reason", "for the auditors"]).expect(0).says(&["is on hold"]);
+    prints(&fleet, &["hold", &first, "--reason", "for the auditors"], &["is on hold"]);
     assert_eq!(reasons(&first), ["held", "not-verified"]);
-    fleet.coordinator.urtext(&["hold", "list"]).expect(0).says(&[&first, "for the auditors"]);
+    prints(&fleet, &["hold", "list"], &[&first, "for the auditors"]);
     fleet.coordinator.urtext(&["hold", &first]).expect(2).says(&["--reason"]);
     fleet.coordinator.urtext(&["hold", "--release", &first, "--reason", "seen"]).expect(0);
     assert_eq!(fleet.coordinator.json(&["hold", "list", ORDERS])["holds"].as_array().map(Vec::len), Some(0));
@@ -92,6 +97,66 @@ fn prune_shows_what_stays_and_why_asks_and_sweeps_what_no_backup_names() {
     let history = fleet.canonical()["canonical"]["position"]["history"].as_str().expect("a history").to_owned();
     let let_go = ["prune", ORDERS, "--let-go", &history, "--reason", "x"];
     fleet.coordinator.urtext(&let_go).expect(5).says(&["is set aside"]);
+
+    let expected = Contents::of(fleet.server("nyc-1"));
+    fleet.add("fra-2", Server::start(Version::Valkey81));
+    fleet.restore_to("fra-2", &["--backup", &first]);
+    expected.assert_same(&Contents::of(fleet.server("fra-2")));
+}
+
+/// Backs up twice, proves it, prunes to the last one, and restores that.
+#[track_caller]
+fn prunes_to_the_last_one(mut fleet: Fleet) {
+    let version = Version::Redis82;
+    let (master, replica) = (Server::start(version), Server::start(version));
+    replica.replicate(&master);
+    fleet.add("fra-1", master);
+    fleet.add("nyc-1", replica);
+    let ids = [31, 32, 33].map(|seed| {
+        load_strings(fleet.server("fra-1"), &format!("bulk{seed}"), seed, 50, 1000);
+        fleet.server("nyc-1").catch_up_with(fleet.server("fra-1"));
+        fleet.wait_until_seen("nyc-1");
+        fleet.snapshot("nyc-1")
+    });
+    fleet.coordinator.urtext(&["hold", &ids[0], "--reason", "for the auditors"]).expect(0);
+    let removed = |done: &serde_json::Value| {
+        let removed = done["repositories"][0]["outcome"]["removed"].as_array().cloned().unwrap_or_default();
+        removed.into_iter().map(|id| id.as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(removed(&fleet.coordinator.json(&["prune", "--yes"])), Vec::<String>::new(), "nothing was verified");
+    fleet.coordinator.urtext(&["verify", ORDERS]).expect(0);
+    let words = ["remove", "for the auditors", "canonical", "1 backup to remove"];
+    prints(&fleet, &["prune", ORDERS, "--dry-run"], &words);
+    assert_eq!(fleet.backups().len(), 3);
+
+    let done = fleet.coordinator.json(&["prune", ORDERS, "--yes"]);
+    assert_eq!(removed(&done), [ids[1].clone()], "{done}");
+    let left: Vec<_> = fleet.backups().iter().map(|backup| backup["id"].as_str().expect("an id").to_owned()).collect();
+    assert_eq!(left, [ids[2].clone(), ids[0].clone()]);
+    fleet.coordinator.urtext(&["verify", ORDERS]).expect(0);
+    prints(&fleet, &["audit", ORDERS], &["pruned", &ids[1]]);
+    fleet.coordinator.urtext(&["hold", "--release", &ids[0], "--reason", "they have seen it"]).expect(0);
+    assert_eq!(removed(&fleet.coordinator.json(&["prune", ORDERS, "--yes"])), [ids[0].clone()]);
+
+    let expected = Contents::of(fleet.server("nyc-1"));
+    fleet.add("fra-2", Server::start(version));
+    fleet.restore_to("fra-2", &[]);
+    expected.assert_same(&Contents::of(fleet.server("fra-2")));
+}
+
+/// Only the last one stays for the rules' sake.
+const LAST: &str = "[retention]\ndaily = 0\n";
+
+#[test]
+fn what_was_pruned_is_gone_and_what_stays_restores() {
+    prunes_to_the_last_one(Fleet::with(&[], LAST));
+}
+
+#[test]
+fn a_bucket_is_pruned_as_a_directory_is() {
+    let bucket = ObjectServer::start();
+    let address = bucket.address("redis/orders");
+    prunes_to_the_last_one(Fleet::with_env(&["--repository", &address], LAST, &ObjectServer::credentials()));
 }
 
 /// Removes a backup and what no manifest names from an empty store, and leaves it empty.

@@ -45,9 +45,9 @@ impl App {
         plan: &SyncPlan,
         progress: &(dyn Fn(SyncStep) + Sync),
     ) -> Result<Synced, Fault> {
-        let recipients = &to.header().recipients;
+        let recipients = to.recipients(&self.verifier).await.map_err(Fault::while_doing("read the keys"))?;
         let copied =
-            plan.execute(from.store().as_ref(), to.store().as_ref(), recipients, &self.verifier, progress).await;
+            plan.execute(from.store().as_ref(), to.store().as_ref(), &recipients, &self.verifier, progress).await;
         let synced = copied.map_err(Fault::while_doing("copy from repository to repository"))?;
         self.reconcile(None).await?;
         Ok(synced)

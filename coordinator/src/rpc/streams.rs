@@ -74,7 +74,7 @@ pub(super) async fn import(
     arrived?;
     let imported = taken.map_err(Fault::while_doing("import backups"))?;
     app.reconcile(None).await?;
-    let recipients = &repository.header().recipients;
+    let recipients = repository.recipients(&app.verifier).await.map_err(Fault::while_doing("read the keys"))?;
     let backups = imported.backups.into_iter().map(|backup| pb::ImportedBackup {
         key: Some(pb::BackupKey {
             deployment: backup.manifest.deployment.to_string(),

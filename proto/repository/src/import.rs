@@ -140,7 +140,12 @@ impl<'a> Importing<'a> {
             }
             Location::Manifest(key) => self.begin(key, bytes).await,
             Location::Part(key, _) | Location::Settings(key) => self.data(&key, object, bytes, digest).await,
-            _ => self.wait(object, bytes),
+            Location::Record { .. } => self.wait(object, bytes),
+            // Whose signatures count is decided here, not by whoever made the stream.
+            Location::Authority(_) => Ok(()),
+            Location::Keys(_) | Location::HandedOn(_) => {
+                Err(stream_error(format!("{object} belongs to the repository that it was taken from")))
+            }
         }
     }
 

@@ -206,6 +206,8 @@ async fn a_hostile_stream_is_refused_and_leaves_nothing() {
     refused(imported(&to, tar(&[(manifest_name, &manifest), (seventh.as_str(), &part)])).await, "does not name");
     let other = key(1).manifest();
     refused(imported(&to, tar(&[(other.as_str(), &manifest)])).await, "says that it is");
+    let keys = format!("keys/{}.json", key(1).id);
+    refused(imported(&to, tar(&[(&keys, b"{}")])).await, "belongs to the repository");
     refused(imported(&to, b"this is no tar at all".repeat(100)).await, "not a stream");
     refused(imported(&to, Vec::new()).await, "too early");
     let link = {

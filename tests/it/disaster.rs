@@ -91,7 +91,7 @@ fn a_bucket_a_key_and_one_program_answer_as_the_coordinator_did() {
     assert_eq!(ask(&["lineage", ORDERS, "--json"], 0).json()["edges"], before["edges"]);
     let key = text(&identity);
     let inspected = ask(&["inspect", &second, "--identity", key, "--json"], 0).json();
-    assert_eq!(inspected["rdb"]["content_digest"], *digest_of(&listed, &second), "{inspected:#}");
+    assert_eq!(inspected["content_digest"], *digest_of(&listed, &second), "{inspected:#}");
 
     let to = work.path().join("restored");
     let restore =
@@ -144,7 +144,8 @@ fn after_the_keys_were_changed_the_new_one_alone_opens_old_and_new() {
     fleet.coordinator.urtext(&change).expect(3).says(&["is no recipient", &recipient]);
     let again = ["repository", "rekey", "main", "--recipient", &recipient];
     fleet.coordinator.urtext(&again).expect(5).says(&["its recipients are these already"]);
-    fleet.coordinator.urtext(&["audit", ORDERS]).expect(0).says(&["changed the keys", "a laptop was lost"]);
+    let audit = fleet.json(&["audit", ORDERS]).to_string();
+    assert!(["changed the keys", "a laptop was lost"].iter().all(|said| audit.contains(said)), "{audit}");
 
     fleet.server("fra-1").call(&["SET", "after", "the change"]);
     fleet.wait_until_seen("fra-1");

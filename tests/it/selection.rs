@@ -17,7 +17,9 @@ fn stable(canonical: &Value) -> Value {
         let keep = ["source", "id", "node", "site", "history", "offset", "standing", "missing_bytes", "excess_bytes"];
         keep.iter().map(|&key| (key.to_owned(), entry[key].clone())).collect::<serde_json::Map<_, _>>()
     };
-    let candidates: Vec<_> = canonical["candidates"].as_array().expect("a list").iter().map(of).collect();
+    let mut candidates: Vec<_> = canonical["candidates"].as_array().expect("a list").iter().map(of).collect();
+    // Of two nodes at one position the one that was seen last comes first.
+    candidates.sort_by_key(|candidate| candidate["id"].to_string());
     json!({
         "verdict": canonical["verdict"],
         "canonical": canonical["canonical"]["id"],

@@ -67,7 +67,7 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
     let good = fs::read(&part).expect("read a part");
     flip_a_bit(&part);
     let said = fleet.coordinator.urtext(&["verify", ORDERS]).expect(7);
-    said.says(&["rdb.00001.zst.age", "breaks off after 16.0 MiB", "no other repository has it"]);
+    said.prints(&["rdb.00001.zst.age", "breaks off after 16.0 MiB", "no other repository has it"]);
     let canonical = fleet.canonical();
     assert_eq!(canonical["canonical"]["id"], older.as_str());
     assert_eq!(candidate(&canonical, newer)["standing"], "ineligible");
@@ -101,7 +101,7 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
         assert_eq!(copy(&repaired, id, "main")["mended"].as_array().map(Vec::len), Some(1), "{repaired:#}");
     }
     assert_eq!(fs::read(&part).expect("read a part"), good);
-    fleet.coordinator.urtext(&["audit", ORDERS]).expect(0).says(&["repair in main", "from far"]);
+    fleet.coordinator.urtext(&["audit", ORDERS]).expect(0).prints(&["repair in main", "from far"]);
 
     // What was proved is on record.
     fleet.json(&["catalog", "rebuild"]);

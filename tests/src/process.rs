@@ -50,6 +50,16 @@ impl Output {
         self
     }
 
+    /// Fails the test unless standard output holds each of `words`, however it is wrapped.
+    #[track_caller]
+    pub fn prints(self, words: &[&str]) -> Self {
+        let printed = self.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in words {
+            assert!(printed.contains(word), "{} does not print {word:?}:\n{}", self.command, self.stdout);
+        }
+        self
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -36,15 +36,13 @@ async fn look(app: &App, place: &Place, check: bool) -> (Option<String>, Vec<Str
         Some(hint) => format!("{}; {hint}", Chain(fault)),
         None => Chain(fault).to_string(),
     };
+    // Whoever has it checked wants to know how it is now, whatever it just was.
+    let checked = if check { place.check().await.err().as_ref().map(sentence) } else { place.down() };
     match place.open_unless_resting().await {
         Ok(repository) => {
             let header = repository.header();
             let recipients = repository.recipients(&app.verifier).await.map_err(Fault::while_doing("read the keys"));
-            let trouble = match (&recipients, check) {
-                (Err(fault), _) => Some(sentence(fault)),
-                (Ok(_), true) => place.check().await.err().as_ref().map(sentence),
-                (Ok(_), false) => place.down(),
-            };
+            let trouble = checked.or_else(|| recipients.as_ref().err().map(sentence));
             let recipients = recipients.iter().flat_map(|known| known.iter().map(ToString::to_string)).collect();
             (Some(header.repository.to_string()), recipients, trouble)
         }

@@ -186,7 +186,7 @@ async fn what_is_of_a_whole_deployment_runs_once_for_all_its_shards() {
     let app = Arc::new(day.app);
     run::run(Arc::clone(&app), verify.clone(), begin).await;
     let shown = app.scheduled(&verify).last_run.expect("a run");
-    assert_eq!((shown.outcome.as_deref(), shown.failure), (Some("nothing to verify yet"), None));
+    assert_eq!((shown.outcome.as_deref(), shown.failure.as_deref()), (Some("nothing to verify yet"), None));
     // A catalog that is opened again knows it.
     let memories = app.catalog.memories().await.expect("recalled");
     assert_eq!(memories[&verify].run, Some(shown));

@@ -126,7 +126,9 @@ fn installed(named: Vec<PathBuf>) -> Result<Vec<Installed>, Fault> {
 }
 
 fn fitting<'a>(manifest: &Manifest, installed: &'a [Installed]) -> Result<&'a Installed, Fault> {
-    if let Some(module) = manifest.contents.modules.first() {
+    // Valkey 9 counts its own scripting engine among the modules.
+    let foreign = |name: &str| name != "lua";
+    if let Some(module) = manifest.contents.modules.iter().find(|module| foreign(&module.name)) {
         let message = format!("the backup holds data of the module {}, and a throw-away server has none", module.name);
         return Err(Fault::new(ErrorKind::Refused, message)
             .with_hint("restore it to a server of your own that has the module; nothing was started"));

@@ -89,7 +89,7 @@ fn prune_shows_what_stays_and_why_asks_and_sweeps_what_no_backup_names() {
     fleet.coordinator.urtext(&["hold", "--release", &second, "--reason", "x"]).expect(3).says(&["is not on hold"]);
 
     // No branch was set aside.
-    let history = fleet.canonical()["canonical"]["position"]["history"].as_str().expect("a history").to_owned();
+    let history = fleet.canonical()["canonical"]["history"].as_str().expect("a history").to_owned();
     let let_go = ["prune", ORDERS, "--let-go", &history, "--reason", "x"];
     fleet.coordinator.urtext(&let_go).expect(5).says(&["is set aside"]);
 

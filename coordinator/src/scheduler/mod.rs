@@ -103,7 +103,8 @@ struct Begin {
 impl App {
     /// Goes on until the coordinator stops.
     pub async fn keep_schedules(self: Arc<Self>) {
-        while self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        // At once: from the first look on, a schedule is owed what it asks for.
+        loop {
             for job in self.jobs(None) {
                 match self.begin_if_due(&job).await {
                     Ok(None) => {}
@@ -114,6 +115,9 @@ impl App {
                         warn!(%job, error = %Chain(&error), "could not begin a scheduled run; trying again");
                     }
                 }
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                return;
             }
         }
     }

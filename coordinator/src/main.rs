@@ -7,5 +7,6 @@ use urtext_coordinator::cli::{self, args::Cli};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    cli::run(Cli::parse()).await
+    // One command is one large state: on the heap.
+    Box::pin(cli::run(Cli::parse())).await
 }

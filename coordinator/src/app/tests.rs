@@ -54,8 +54,9 @@ pub(crate) async fn app_at(
     let store = DirectoryStore::open(main.address.directory().expect("a directory")).expect("its repository");
     let repository = Repository::open(wrap(store, catalog.clone())).await.expect("its repository");
     let repositories = Repositories::opened(main, repository);
-    let app =
-        App::start(Parts { directory, settings, clock, authority, repositories, catalog }).await.expect("started");
+    let app = Box::pin(App::start(Parts { directory, settings, clock, authority, repositories, catalog }))
+        .await
+        .expect("started");
     (dir, app)
 }
 

@@ -108,11 +108,9 @@ fn places(addresses: &[String]) -> Result<Vec<RepositorySettings>, Fault> {
             StoreAddress::Directory(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
             StoreAddress::Bucket(bucket) => Some(bucket.bucket.clone()),
         };
-        let own = own.and_then(|name| name.parse::<RepositoryName>().ok());
-        let name = match own.filter(|name| places.iter().all(|place| place.name != *name)) {
-            Some(name) => name,
-            None => format!("repository-{}", number + 1).parse().expect("a valid name"),
-        };
+        let numbered = (number + 1..).map(|number| format!("repository-{number}"));
+        let mut names = own.into_iter().chain(numbered).filter_map(|name| name.parse::<RepositoryName>().ok());
+        let name = names.find(|name| places.iter().all(|place| place.name != *name)).expect("numbers do not end");
         places.push(RepositorySettings { name, address, sites: None });
     }
     Ok(places)
@@ -180,6 +178,7 @@ mod tests {
             names(&["s3://fra/a", "s3://fra/b", "/", "/Backup"]),
             ["fra", "repository-2", "repository-3", "repository-4"]
         );
+        assert_eq!(names(&["/backup/repository-2", "/"]), ["repository-2", "repository-3"]);
     }
 
     #[tokio::test]

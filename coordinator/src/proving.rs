@@ -133,8 +133,10 @@ impl App {
         Ok(())
     }
 
-    /// Keeps what a rehearsal came to: of the copy that is read first, which is the one that was loaded. Returns
-    /// which repository that is.
+    /// Keeps what a rehearsal came to: of the copy that is read first. Returns which repository that is.
+    ///
+    /// Where there are several copies, an object of another one may have taken the place of one that this one lacks;
+    /// so it is read again first, and counts as rehearsed if it is whole by itself.
     ///
     /// One that failed marks no copy as damaged: a server may refuse what another one loads, and what is stored is
     /// judged by its hashes. It stands in the audit.
@@ -151,6 +153,15 @@ impl App {
             .first()
             .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no repository has backup {backup}")))?;
         let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
+        if failure.is_none() && entry.copies.len() > 1 {
+            let (proved, _) = self.prove(&entry, place, Sample::ALL, false, by, &|_| {}).await?;
+            if let Some(reason) = proved.reason.or(proved.unreadable) {
+                let message = format!("the backup was loaded, but its copy in {} is not whole: {reason}", place.name());
+                return Err(Fault::new(ErrorKind::Integrity, message).with_hint(format!(
+                    "`urtext verify {backup} --repair` takes what it lacks from another repository"
+                )));
+            }
+        }
         let action = if failure.is_some() { "rehearsal failed" } else { "rehearsed" };
         let subject = format!(
             "backup {backup} from {} in {server}: {keys} keys, {fetch_ms} ms to fetch, {load_ms} ms to load",
@@ -164,10 +175,11 @@ impl App {
             let how = Proof::Rehearsed;
             let body = RecordBody::Verified { shard: shard_name, repository, how, good, damaged: Vec::new() };
             self.put_record(&shard, by, None, body).await?;
-            let known = entry.copies.get(place.name()).cloned().unwrap_or_default();
-            let state = CopyState { rehearsed_at: Some(self.clock.now()), ..known };
-            let kept = self.catalog.put_copy(&key, place.name(), &state).await;
-            kept.map_err(Fault::while_doing("keep what is known of a copy"))?;
+            if let Some(known) = self.known_copy(&key, place.name()).await? {
+                let state = CopyState { rehearsed_at: Some(self.clock.now()), ..known };
+                let kept = self.catalog.put_copy(&key, place.name(), &state).await;
+                kept.map_err(Fault::while_doing("keep what is known of a copy"))?;
+            }
             info!(backup = %key, %server, load_ms, "a backup was rehearsed");
         } else {
             warn!(backup = %key, %server, reason = failure, "a rehearsal failed");
@@ -276,7 +288,7 @@ impl App {
         reason: Option<&str>,
         is_whole: bool,
     ) -> Result<(), Fault> {
-        let known = entry.copies.get(place.name()).cloned().unwrap_or_default();
+        let Some(known) = self.known_copy(&entry.key(), place.name()).await? else { return Ok(()) };
         let state = match reason {
             Some(reason) => CopyState { broken: Some(reason.to_owned()), verified_at: None, ..known },
             None if is_whole => CopyState {
@@ -296,6 +308,12 @@ impl App {
         kept.map_err(Fault::while_doing("keep what is known of a copy"))
     }
 
+    /// What is known of a copy now: to read it took long. `None` if it was removed meanwhile.
+    async fn known_copy(&self, key: &BackupKey, repository: &RepositoryName) -> Result<Option<CopyState>, Fault> {
+        let entry = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
+        Ok(entry.and_then(|mut entry| entry.copies.remove(repository)))
+    }
+
     /// Takes what is damaged from the first of the other repositories that can give it. Returns what was mended.
     async fn mend(
         &self,
@@ -307,6 +325,8 @@ impl App {
         let attempt = || format!("repair backup {} in {}", checked.backup.id, place.name());
         let to = place.address().open_to_sweep().map_err(Fault::while_doing(attempt()))?;
         let mut mended = Vec::new();
+        // While a damaged manifest is replaced, its backup has none, and looks like something to be swept.
+        let _not_while_pruning = self.pruning.lock().await;
         for other in others {
             let Some(from) = self.repositories.get(other) else { continue };
             let source = match from.open_unless_resting().await {

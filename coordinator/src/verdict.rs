@@ -176,25 +176,13 @@ impl App {
     }
 
     fn view(&self, shard: &ShardKey, backups: &[BackupEntry], now: Timestamp) -> ShardView {
-        let known = self.histories.of(shard);
         let nodes = self.fleet.shard(shard);
         let down: BTreeSet<&RepositoryName> = self.repositories.down().into_iter().map(|(name, _)| name).collect();
         let candidates = backups.iter().map(|entry| candidate(entry, &down));
         let live = nodes.iter().filter(|node| node.fresh(now).is_some()).filter_map(|node| seen(node, now));
         ShardView {
-            deployment: shard.deployment.clone(),
-            shard: shard.shard.clone(),
-            heads: known.heads(),
-            ended: known.ended(),
-            timeline: known.timeline,
-            repositories: self.repositories.seen(),
-            lineage: known.lineage,
-            contradictions: known.contradictions,
-            accepted: known.decisions,
             candidates: candidates.chain(live.map(|seen| Candidate::live(&seen))).collect(),
-            nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
-            vouched: BTreeSet::new(),
-            now,
+            ..self.capture_view(shard, &nodes, now)
         }
     }
 

@@ -39,7 +39,7 @@ fn a_backup_is_rehearsed_and_known_to_be() {
         .says(&["no Redis or Valkey server"]);
 
     let servers = ["--server", &server(&redis), "--server", &server(&valkey)].map(str::to_owned);
-    let mut args = vec!["rehearse", ORDERS];
+    let mut args = vec!["rehearse", ORDERS, "--shard", "0"];
     args.extend(servers.iter().map(String::as_str));
     let rehearsed = fleet.json(&args);
     assert_eq!((&rehearsed["id"], &rehearsed["repository"]), (&id.as_str().into(), &"main".into()));

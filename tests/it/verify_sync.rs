@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
+use urtext_repository::Identity;
 use urtext_tests::{
     data::{Contents, load_strings},
     fleet::{Fleet, ORDERS, candidate, files_below, program},
@@ -77,12 +78,19 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
     fleet.json(&["verify", newer]);
     assert_eq!(fleet.canonical()["canonical"]["id"], newer.as_str());
 
-    // A second repository, in a bucket, gets both; an interrupted copy is gone on with.
-    fleet.coordinator.urtext(&["repository", "add", "far", &bucket.address("redis")]).expect(0);
+    // A second repository, in a bucket, gets both; what is there is not sent again.
+    let recipient = Identity::generate().recipient().to_string();
+    let listed = fleet.json(&["repository", "list"]);
+    let first = listed["repositories"][0]["recipients"][0].as_str().expect("a recipient").to_owned();
+    let address = bucket.address("redis");
+    let add = ["repository", "add", "far", &address, "--recipient", &recipient, "--recipient", &first];
+    fleet.coordinator.urtext(&add).expect(0).prints(&[&recipient, &first]);
     fleet.coordinator.stop();
     fleet.coordinator.serve();
     let plan = fleet.json(&["repository", "sync", "main", "far", "--dry-run"]);
     assert_eq!((plan["planned"]["backups"].as_array().map(Vec::len), &plan["done"]), (Some(2), &Value::Null));
+    let other = fleet.json(&["repository", "sync", "main", "far", "--deployment", "carts"]);
+    assert_eq!(other["done"]["backups"], 0, "{other:#}");
     let done = fleet.json(&["repository", "sync", "main", "far"]);
     assert_eq!((&done["done"]["backups"], &done["done"]["failed"]), (&2.into(), &Value::Array(vec![])));
     let again = fleet.json(&["repository", "sync", "main", "far"]);
@@ -93,6 +101,8 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
     fs::remove_file(stored(&main, older, "rdb.00000.zst.age")).expect("lose a part");
     let found = fleet.coordinator.json_with_code(&["verify", ORDERS, "--percent", "1"], 7);
     assert!(copy(&found, older, "main")["damaged"][0]["problem"].to_string().contains("missing"), "{found:#}");
+    fleet.coordinator.urtext(&["verify", ORDERS, "--since", "2100-01-01T00:00:00Z"]).expect(3);
+    fleet.coordinator.json_with_code(&["verify", ORDERS, "--since", "1h", "--percent", "1"], 7);
     let found = fleet.coordinator.json_with_code(&["verify", "--repository", "main"], 7);
     assert_eq!(copy(&found, newer, "main")["also_in"][0], "far");
     assert_eq!(fleet.canonical()["canonical"]["id"], newer.as_str());
@@ -109,6 +119,9 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
 
     // Onto tape, and into a third repository that nobody has heard of.
     shell(&fleet, &format!(r#""$urtext" export {ORDERS} > tape.tar; tar -tf tape.tar | grep -q SHA256SUMS"#));
+    let named = format!(r#""$urtext" export {ORDERS} {older} | tar -t | grep -q {older}/manifest.json"#);
+    shell(&fleet, &named);
+    fleet.coordinator.urtext(&["export", ORDERS, "--json"]).expect(2);
     fleet.coordinator.urtext(&["repository", "add", "fresh", "fresh"]).expect(0);
     fleet.coordinator.stop();
     fleet.coordinator.serve();

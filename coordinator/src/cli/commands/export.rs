@@ -24,7 +24,9 @@ pub(in crate::cli) async fn export(context: &Context, args: args::Export) -> Res
             .into());
     }
     if context.output.json {
-        return Err(Fault::new(ErrorKind::Usage, "stdout is the backup: there is no room for JSON").into());
+        return Err(Fault::new(ErrorKind::Usage, "stdout is the backup: there is no room for JSON")
+            .with_hint("leave --json out")
+            .into());
     }
     let client = context.connect().await?;
     let request = pb::ExportRequest { deployment: deployment.to_string(), backup_id: backup.map(|id| id.to_string()) };

@@ -58,11 +58,15 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Rehearse) -> Resu
     output.note(format_args!("rehearsing backup {id} in {} ({})", server.version, server.program.display()))?;
 
     let mut sandbox = Sandbox::make(&env::temp_dir())?;
-    let begun = Instant::now();
-    source.read_into(Writing::new(sandbox.given(), id)?).await?;
-    let fetch_ms = begun.elapsed().as_millis() as u64;
+    let rehearsing = async {
+        let begun = Instant::now();
+        source.read_into(Writing::new(sandbox.given(), id)?).await?;
+        let fetch_ms = begun.elapsed().as_millis() as u64;
+        Ok::<_, Stop>(rehearse(&mut sandbox, server, &manifest, fetch_ms).await?)
+    };
+    // What was opened must not stay behind.
     let rehearsed = tokio::select! {
-        rehearsed = rehearse(&mut sandbox, server, &manifest, fetch_ms) => rehearsed?,
+        rehearsed = rehearsing => rehearsed?,
         _ = tokio::signal::ctrl_c() => {
             return Err(Fault::new(ErrorKind::Unavailable, "interrupted: the rehearsal proved nothing").into());
         }

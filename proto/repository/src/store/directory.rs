@@ -45,7 +45,13 @@ impl DirectoryStore {
     /// Opens an existing directory.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let asked = root.as_ref();
-        let failed = |source: io::Error| io_error(StoreOperation::List, "its objects", ByteCount::ZERO, asked, source);
+        let failed = |source: io::Error| match source.kind() {
+            // What every repository has, and this place does not.
+            io::ErrorKind::NotFound => {
+                StoreError::NotFound { object: "urtext.json".to_owned(), place: asked.display().to_string() }
+            }
+            _ => io_error(StoreOperation::List, "its objects", ByteCount::ZERO, asked, source),
+        };
         let root = std::fs::canonicalize(asked).map_err(failed)?;
         let metadata = std::fs::metadata(&root).map_err(failed)?;
         if !metadata.is_dir() {

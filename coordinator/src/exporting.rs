@@ -60,7 +60,7 @@ impl App {
     async fn open_copy(&self, key: &BackupKey) -> Result<Repository, Fault> {
         let mut first_fault = None;
         for place in self.places_with(Some(key)).await? {
-            match place.open_unless_resting().await {
+            match place.open_if_it_answers().await {
                 Ok(repository) => return Ok(repository),
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }

@@ -15,7 +15,7 @@ use urtext_repository::{
     BackupKey, Location, MAX_OBJECT_BYTES, Manifest, ObjectName, PutOutcome, Repository, Sha256Digest, SignedManifest,
     StoreError,
 };
-use urtext_types::{ByteCount, Chain, ErrorKind};
+use urtext_types::{ByteCount, Chain, ErrorKind, Explain};
 
 use crate::{
     Fault,
@@ -228,7 +228,13 @@ impl App {
             };
             match read.await {
                 Ok(bytes) => return Ok(bytes),
-                Err(fault) => first_fault = first_fault.or(Some(fault)),
+                Err(fault) => {
+                    if fault.kind() == ErrorKind::Unavailable && !place.is_resting() {
+                        // Whether that is this object or all of them: what is read next is asked of another one then.
+                        let _ = place.check_answers().await;
+                    }
+                    first_fault = first_fault.or(Some(fault));
+                }
             }
         }
         Err(first_fault.unwrap_or_else(|| Fault::new(ErrorKind::NotFound, format!("no repository has {name}"))))

@@ -63,8 +63,8 @@ impl App {
         let indexed = self.catalog.backups(deployment).await.map_err(Fault::while_doing(attempt()))?;
         let answers = futures::future::join_all(self.repositories.iter().map(|place| async move {
             // Before anything that takes long: whether there is anybody.
-            let repository = place.open_unless_resting().await?;
-            place.check_answers().await?;
+            place.open_unless_resting().await?;
+            let repository = place.check_answers().await?;
             let found = repository.backups(deployment).await.map_err(Fault::while_doing(attempt()));
             if let Err(fault) = &found {
                 place.failed(fault);

@@ -167,7 +167,7 @@ impl App {
         let (mut answered, mut first_fault) = (false, None);
         for place in self.repositories.iter() {
             let read = async {
-                let repository = place.open_unless_resting().await?;
+                let repository = place.open_if_it_answers().await?;
                 let read = repository.records(deployment, kind).await;
                 read.map_err(Fault::while_doing("read the records of the repository"))
             };
@@ -280,14 +280,15 @@ impl App {
             reason,
             body,
         };
+        let record = &record;
+        let puts = self.repositories.iter().map(|place| async move {
+            let repository = place.open_if_it_answers().await?;
+            let put = repository.put_record(record).await;
+            put.map_err(Fault::while_doing("keep a record in the repository"))
+        });
         let (mut is_kept, mut first_fault) = (false, None);
-        for place in self.repositories.iter() {
-            let put = async {
-                let repository = place.open_unless_resting().await?;
-                let put = repository.put_record(&record).await;
-                put.map_err(Fault::while_doing("keep a record in the repository"))
-            };
-            match put.await {
+        for put in futures::future::join_all(puts).await {
+            match put {
                 Ok(_) => is_kept = true,
                 Err(fault) => {
                     self.records_to_spread.store(true, Ordering::Relaxed);
@@ -358,7 +359,7 @@ impl App {
 /// The names of all records of one repository.
 async fn record_names(place: &Place) -> Result<BTreeSet<ObjectName>, Fault> {
     let prefix: ObjectPrefix = "records".parse().expect("a valid prefix");
-    let repository = place.open_unless_resting().await?;
+    let repository = place.open_if_it_answers().await?;
     let listed = repository.store().list(&prefix).map_ok(|object| object.name);
     let names: BTreeSet<ObjectName> =
         listed.try_collect().await.map_err(Fault::while_doing("list the records of the repository"))?;

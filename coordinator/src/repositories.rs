@@ -20,7 +20,7 @@ use crate::{Fault, settings::RepositorySettings};
 
 /// One of several repositories that did not answer is left alone for so long: not every question waits for the
 /// same silence.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// A repository that does not give its own header within this does not answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -180,7 +180,15 @@ impl Place {
             let store = self.address().open().map_err(Fault::while_doing(attempt()))?;
             Repository::open(store).await.map_err(Fault::while_doing(attempt()))
         };
-        match opened.await {
+        // The only one is worth some patience; one of several must not keep people from the others.
+        let opened = match self.is_one_of_several {
+            false => opened.await,
+            true => tokio::time::timeout(ANSWER_LIMIT, opened).await.unwrap_or_else(|_| {
+                let message = format!("{}: it does not answer within {} s", attempt(), ANSWER_LIMIT.as_secs());
+                Err(Fault::new(ErrorKind::Unavailable, message))
+            }),
+        };
+        match opened {
             Ok(repository) => {
                 self.state().repository = Some(repository.clone());
                 self.answered();
@@ -206,6 +214,13 @@ impl Place {
             }
             _ => self.open().await,
         }
+    }
+
+    /// The repository, for somebody who waits and to whom the others matter as well: one of several is asked first
+    /// whether it answers, since what is put into one that does not is tried again for a minute.
+    pub async fn open_if_it_answers(&self) -> Result<Repository, Fault> {
+        let repository = self.open_unless_resting().await?;
+        if self.is_one_of_several { self.check_answers().await } else { Ok(repository) }
     }
 
     /// Asks for the header, the smallest thing that every repository has.

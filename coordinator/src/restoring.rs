@@ -198,7 +198,7 @@ impl App {
         let mut first_fault = None;
         for place in self.places_with(Some(&key)).await? {
             let opened = async {
-                let repository = place.open_unless_resting().await?;
+                let repository = place.open_if_it_answers().await?;
                 let read = repository.read_backup(key.clone(), &self.verifier).await;
                 read.map_err(Fault::while_doing(attempt()))
             };

@@ -119,7 +119,9 @@ fn damage_is_found_named_and_put_right_from_another_repository() {
 
     // Onto tape, and into a third repository that nobody has heard of.
     shell(&fleet, &format!(r#""$urtext" export {ORDERS} > tape.tar; tar -tf tape.tar | grep -q SHA256SUMS"#));
-    let named = format!(r#""$urtext" export {ORDERS} {older} | tar -t | grep -q {older}/manifest.json"#);
+    let named = format!(
+        r#""$urtext" export {ORDERS} {older} > one.tar; tar -tf one.tar > names; grep -q {older}/manifest.json names"#
+    );
     shell(&fleet, &named);
     fleet.coordinator.urtext(&["export", ORDERS, "--json"]).expect(2);
     fleet.coordinator.urtext(&["repository", "add", "fresh", "fresh"]).expect(0);

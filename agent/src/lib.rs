@@ -5,7 +5,7 @@
 //! - [`capture`] makes backups, [`restore`] brings them back; [`worker`] carries out one task at a time, and
 //!   [`tasks`] keeps what became of them.
 //! - [`session`] is the stream to the coordinator, [`uplink`] the connection below it, [`store`] the
-//!   repository behind it; [`certificate`] and [`trust`] say who we are and whom we believe.
+//!   repository behind it, [`direct`] the way past it; [`certificate`] and [`trust`] say who we are and whom we believe.
 //! - [`home`] and [`settings`] are the agent's directory and its `agent.toml`; [`memory`] keeps the process small.
 //!
 //! Nothing listens: the agent dials its server and its coordinator. The one exception is a restore, whose
@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod direct;
 pub mod home;
 pub mod join;
 pub mod memory;

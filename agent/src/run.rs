@@ -6,6 +6,7 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
+use urtext_repository::Pace;
 use urtext_types::{ErrorKind, Explain, Secret};
 
 use crate::{
@@ -77,6 +78,7 @@ pub async fn run(home: Home, password: Option<Secret<String>>, stop: Cancellatio
         certificate: certificate.clone(),
         recipient_key,
         rdb_file: settings.capture.rdb_file,
+        upload: Arc::new(Pace::new(settings.capture.upload_limit)),
         board: board.clone(),
         observer: observer.clone(),
         turn: Semaphore::new(1),

@@ -21,7 +21,7 @@ use urtext_proto::{
         coordinator_message::Message as Down,
     },
 };
-use urtext_types::{Chain, ErrorKind, Explain};
+use urtext_types::{ByteRate, Chain, ErrorKind, Explain};
 
 use crate::{
     certificate::Certificate,
@@ -166,6 +166,12 @@ impl Session {
             Down::TaskResultAcknowledged(pb::TaskResultAcknowledged { id }) => {
                 if let Ok(id) = id.parse() {
                     self.board.acknowledged(id);
+                }
+            }
+            Down::UploadRate(pb::UploadRate { task_id, bytes_per_second }) => {
+                if let (Ok(task), Some(rate)) = (task_id.parse(), ByteRate::new(bytes_per_second)) {
+                    info!(%task, %rate, "may upload no faster than this");
+                    self.board.set_rate(task, Some(rate));
                 }
             }
             Down::Ping(pb::Ping { sequence }) => {

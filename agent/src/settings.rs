@@ -10,7 +10,8 @@ use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_identity::{IdentityError, read_text, redis_client_config, replace_public};
-use urtext_types::{ErrorKind, Explain, Secret};
+use urtext_repository::SLOWEST_UPLOAD;
+use urtext_types::{ByteRate, ErrorKind, Explain, Secret};
 
 use crate::server::{InvalidAddress, Password, Server, ServerAddress, Transport};
 
@@ -58,6 +59,9 @@ pub struct RedisSettings {
 pub struct CaptureSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdb_file: Option<PathBuf>,
+    /// What this agent uploads, all in all, is no faster than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_limit: Option<ByteRate>,
 }
 
 /// Why the settings cannot be used.
@@ -132,6 +136,10 @@ impl Settings {
         if settings.coordinator.endpoints.is_empty() {
             return Err(malformed("coordinator.endpoints is empty".to_owned()));
         }
+        if settings.capture.upload_limit.is_some_and(|limit| limit < SLOWEST_UPLOAD) {
+            let problem = format!("must be at least {SLOWEST_UPLOAD}: the server waits while its backup is uploaded");
+            return Err(malformed(format!("capture.upload_limit: {problem}")));
+        }
         let (_, password) = ServerAddress::parse(&settings.redis.url)?;
         if password.is_some() {
             return Err(SettingsError::PasswordInUrl { path: path.to_owned() });
@@ -164,7 +172,8 @@ impl Settings {
         };
         let endpoints = self.coordinator.endpoints.iter().map(|endpoint| quoted(endpoint)).collect::<Vec<_>>();
         let RedisSettings { url, password_file, ca_file, client_certificate_file, client_key_file } = &self.redis;
-        let CaptureSettings { rdb_file } = &self.capture;
+        let CaptureSettings { rdb_file, upload_limit } = &self.capture;
+        let upload_limit = upload_limit.map(|rate| PathBuf::from(String::from(rate)));
         [
             "# One Urtext agent. Read at its start; paths may be relative to this directory.\n\n[coordinator]\n",
             "# Where `urtext serve` listens, tried in this order.\n",
@@ -182,6 +191,9 @@ impl Settings {
             "\n[capture]\n# Where this host finds the file that the server's BGSAVE writes, if CONFIG GET dir tells\n",
             "# another path, as it does for a server in a container.\n",
             &line("rdb_file", rdb_file, "/var/lib/redis/dump.rdb"),
+            "# What this agent uploads is no faster than this, so that a link keeps room for replication. The server's\n",
+            "# save lasts as long as the upload does.\n",
+            &line("upload_limit", &upload_limit, "20 MiB/s"),
         ]
         .concat()
     }
@@ -232,7 +244,10 @@ mod tests {
                 client_certificate_file: None,
                 client_key_file: None,
             },
-            capture: CaptureSettings { rdb_file: Some("/data/dump.rdb".into()) },
+            capture: CaptureSettings {
+                rdb_file: Some("/data/dump.rdb".into()),
+                upload_limit: ByteRate::new(1_500_001),
+            },
         }
     }
 
@@ -267,6 +282,8 @@ mod tests {
         check_refused(|text| text.replace("[redis]", "[redis"), "/etc/urtext/agent.toml");
         check_refused(|text| text.replace("[\"coordinator.example:7443\"]", "[]"), "coordinator.endpoints is empty");
         check_refused(|text| text.replace("urtext@", "urtext:hunter2@"), "holds a password");
+        check_refused(|text| text.replace("1500001 B/s", "1 MB/s"), "capture.upload_limit: must be at least 1.0 MiB/s");
+        check_refused(|text| text.replace("1500001 B/s", "1 MB"), "\"1 MB\" is not a rate");
         check_refused(|text| text.replace("redis://", "http://"), "the server's URL cannot be used");
     }
 

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use prost::Message;
@@ -19,7 +19,8 @@ use urtext_proto::{
     pb::{self, task_result::Outcome},
     status::kind_name,
 };
-use urtext_types::{ErrorKind, TaskId};
+use urtext_repository::Pace;
+use urtext_types::{ByteRate, ErrorKind, TaskId};
 
 const STARTED: &str = "started";
 const RESULT: &str = "result";
@@ -44,6 +45,8 @@ struct Running {
     cancel: CancellationToken,
     /// Not told yet. A newer one takes its place.
     progress: Option<pb::TaskProgress>,
+    /// At which it may upload; the coordinator changes it while the task runs.
+    pace: Arc<Pace>,
 }
 
 #[derive(Debug)]
@@ -103,11 +106,24 @@ impl TaskBoard {
             warn!(%error, dir = %self.dir.display(), "cannot note that a task was started");
         }
         let cancel = CancellationToken::new();
-        state.running.insert(id, Running { cancel: cancel.clone(), progress: None });
+        let pace = Arc::new(Pace::new(None));
+        state.running.insert(id, Running { cancel: cancel.clone(), progress: None, pace });
         Accepted::Start(cancel)
     }
 
-    /// How many tasks are running.
+    /// The pace at which a running task may upload.
+    pub fn pace(&self, id: TaskId) -> Option<Arc<Pace>> {
+        self.state().running.get(&id).map(|running| Arc::clone(&running.pace))
+    }
+
+    /// A running task may upload at this rate from now on.
+    pub fn set_rate(&self, id: TaskId, rate: Option<ByteRate>) {
+        if let Some(pace) = self.pace(id) {
+            pace.set(rate);
+        }
+    }
+
+    /// The tasks that are running.
     pub fn running(&self) -> Vec<TaskId> {
         self.state().running.keys().copied().collect()
     }

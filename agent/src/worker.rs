@@ -12,13 +12,14 @@ use urtext_proto::{
     pb::{self, task::Work, task_result::Outcome},
     status::{kind_name, to_failure},
 };
-use urtext_repository::{Identity, Store};
-use urtext_types::{ErrorKind, Explain, TaskId};
+use urtext_repository::{Identity, Pace, PacedStore, Store};
+use urtext_types::{ByteRate, Chain, ErrorKind, Explain, TaskId};
 
 use crate::{
     capture::{CaptureRequest, CaptureTools, capture},
     certificate::Certificate,
     clock,
+    direct::DirectStore,
     observe::Observer,
     restore::{RestoreFailed, RestoreRequest, RestoreTools, TargetState, restore},
     server::Server,
@@ -35,6 +36,8 @@ pub struct Worker {
     /// What restore tasks are sealed to.
     pub recipient_key: Identity,
     pub rdb_file: Option<PathBuf>,
+    /// At which everything that this agent uploads goes.
+    pub upload: Arc<Pace>,
     pub board: Arc<TaskBoard>,
     pub observer: Arc<Observer>,
     /// One at a time: a second save would be refused by the server, or slow the first.
@@ -54,6 +57,10 @@ impl Worker {
             }
         };
         let Accepted::Start(cancel) = self.board.accept(id) else { return };
+        if let Some(Work::Capture(capture)) = &work {
+            // At once: the coordinator may change it before the task's turn has come.
+            self.board.set_rate(id, capture.upload_bytes_per_second.and_then(ByteRate::new));
+        }
         let worker = Arc::clone(self);
         let span = info_span!("task", %id);
         let run = async move {
@@ -83,7 +90,7 @@ impl Worker {
             () = cancel.cancelled() => return cancelled(),
         };
         match work {
-            Some(Work::Capture(task)) => self.capture(task, cancel, &progress).await,
+            Some(Work::Capture(task)) => self.capture(id, task, cancel, &progress).await,
             Some(Work::Restore(task)) => self.restore(task, cancel, &progress).await,
             None => failed(&InvalidField::missing("task.work")),
         }
@@ -91,18 +98,32 @@ impl Worker {
 
     async fn capture(
         &self,
-        task: pb::CaptureTask,
+        id: TaskId,
+        mut task: pb::CaptureTask,
         cancel: &CancellationToken,
         progress: crate::capture::Progress<'_>,
     ) -> Outcome {
         let key = task.backup.clone();
+        let direct = task.direct.take();
         let request = match CaptureRequest::try_from(task) {
             Ok(request) => request,
             Err(error) => return failed(&error),
         };
+        let store = match direct {
+            None => self.store.clone(),
+            // Whoever said `direct` does not want the bytes to go another way unnoticed.
+            Some(direct) => match DirectStore::open(direct, self.store.clone()).await {
+                Ok(store) => Arc::new(store),
+                Err(error) => return failed(&error),
+            },
+        };
+        let mut store = PacedStore::new(store).putting_at(self.upload.clone());
+        if let Some(share) = self.board.pace(id) {
+            store = store.putting_at(share);
+        }
         let tools = CaptureTools {
             server: self.server.clone(),
-            store: self.store.clone(),
+            store: Arc::new(store),
             signer: self.certificate.signer(),
             identity: self.identity.clone(),
             rdb_file: self.rdb_file.clone(),
@@ -122,19 +143,35 @@ impl Worker {
 
     async fn restore(
         &self,
-        task: pb::RestoreTask,
+        mut task: pb::RestoreTask,
         cancel: &CancellationToken,
         progress: crate::capture::Progress<'_>,
     ) -> Outcome {
+        let (direct, rate) = (task.direct.take(), task.download_bytes_per_second.take());
         let request = match RestoreRequest::open(task, &self.recipient_key) {
             Ok(request) => request,
             Err(error) => return failed(&RestoreFailed { state: TargetState::Untouched, error }),
         };
         let verifier = Arc::new(AuthorityVerifier { ca_pem: self.certificate.ca_pem() });
-        let tools = RestoreTools { server: self.server.clone(), store: self.store.clone(), verifier };
+        let store = PacedStore::new(self.store_to_read(direct).await);
+        let store = store.reading_at(Arc::new(Pace::new(rate.and_then(ByteRate::new))));
+        let tools = RestoreTools { server: self.server.clone(), store: Arc::new(store), verifier };
         match restore(&tools, &request, clock::random(), cancel, progress).await {
             Ok(restored) => Outcome::Restored(restored.to_message(&request.key)),
             Err(error) => failed(&error),
+        }
+    }
+
+    /// The nearest store that has what is to be restored: a restore takes any way that leads there.
+    async fn store_to_read(&self, direct: Option<pb::DirectStore>) -> Arc<dyn Store> {
+        let coordinator = self.store.clone();
+        let Some(direct) = direct else { return coordinator };
+        match DirectStore::open(direct, coordinator.clone()).await {
+            Ok(store) => Arc::new(store),
+            Err(error) => {
+                warn!(error = %Chain(&error), "reading through the coordinator instead");
+                coordinator
+            }
         }
     }
 }

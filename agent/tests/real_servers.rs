@@ -225,6 +225,8 @@ impl Keys {
         let secret = self.repository.to_secret();
         let sealed = seal_bytes(&self.agent.recipient().into(), secret.expose().as_bytes()).expect("sealed");
         let task = pb::RestoreTask {
+            direct: None,
+            download_bytes_per_second: None,
             backup: Some(pb::BackupKey {
                 deployment: manifest.deployment.to_string(),
                 shard: manifest.shard.to_string(),

@@ -4,7 +4,7 @@ use std::fs;
 
 use urtext_identity::{CertificateAuthority, replace_public};
 use urtext_repository::{Recipient, Recipients, Repository, StoreAddress};
-use urtext_types::{ErrorKind, RepositoryId, RepositoryName, SiteName, Timestamp};
+use urtext_types::{ByteRate, ErrorKind, RepositoryId, RepositoryName, SiteName, Timestamp};
 
 use crate::{
     Fault,
@@ -14,6 +14,20 @@ use crate::{
     settings::{RepositorySettings, Settings},
     verifier::AuthorityVerifier,
 };
+
+/// What is to be added.
+#[derive(Debug, Clone)]
+pub struct NewRepository {
+    pub name: RepositoryName,
+    pub url: String,
+    /// Whose agents put their backups there; with none it receives copies.
+    pub sites: Vec<SiteName>,
+    /// Agents go there by themselves.
+    pub direct: bool,
+    pub upload_limit: Option<ByteRate>,
+    /// To whom its backups are sealed; with none, to whom those of the first repository are.
+    pub recipients: Vec<Recipient>,
+}
 
 /// What was added.
 #[derive(Debug)]
@@ -29,14 +43,8 @@ pub struct Added {
 /// # Errors
 /// The settings would not be right with it, the place cannot be used, or nobody is known to seal to. The settings
 /// are as they were.
-pub async fn add_repository(
-    directory: &Directory,
-    name: RepositoryName,
-    url: &str,
-    sites: Vec<SiteName>,
-    recipients: Vec<Recipient>,
-    now: Timestamp,
-) -> Result<Added, Fault> {
+pub async fn add_repository(directory: &Directory, new: NewRepository, now: Timestamp) -> Result<Added, Fault> {
+    let name = new.name.clone();
     let path = directory.settings();
     let before = fs::read_to_string(&path)
         .map_err(|error| Fault::new(ErrorKind::Usage, format!("read {}: {error}", path.display())))?;
@@ -45,7 +53,7 @@ pub async fn add_repository(
         return Err(Fault::new(ErrorKind::Conflict, format!("there is a repository {name} already"))
             .with_hint("`urtext repository list` shows what there is; choose another name"));
     }
-    let after = format!("{}\n{}", before.trim_end(), table(&name, url, &sites));
+    let after = format!("{}\n{}", before.trim_end(), table(&new));
     let settings = Settings::parse(&after, &path).map_err(Fault::while_doing(format!("add repository {name}")))?;
     let added = settings.repositories.into_iter().find(|known| known.name == name);
     let repository = added.ok_or_else(|| Fault::new(ErrorKind::Internal, "the added table is not in the settings"))?;
@@ -54,9 +62,9 @@ pub async fn add_repository(
     let authority = CertificateAuthority::load(&directory.authority()).map_err(Fault::while_doing(attempt()))?;
     let verifier = AuthorityVerifier::new(authority.certificate_pem());
     check_bucket(&repository.address).await?;
-    let recipients = match recipients.as_slice() {
+    let recipients = match new.recipients.as_slice() {
         [] => recipients_of(&known.repositories[0].address, &verifier).await?,
-        _ => Recipients::try_from(recipients).map_err(Fault::while_doing(attempt()))?,
+        _ => Recipients::try_from(new.recipients).map_err(Fault::while_doing(attempt()))?,
     };
     let store = repository.address.create().map_err(Fault::while_doing(attempt()))?;
     let made = match Repository::open(store.clone()).await {
@@ -79,11 +87,20 @@ async fn recipients_of(address: &StoreAddress, verifier: &AuthorityVerifier) -> 
 }
 
 /// The table as a person would write it. Tables stand at the end of a file, so nothing that follows is torn off.
-fn table(name: &RepositoryName, url: &str, sites: &[SiteName]) -> String {
+fn table(new: &NewRepository) -> String {
+    let NewRepository { name, url, sites, direct, upload_limit, recipients: _ } = new;
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let sites: Vec<String> = sites.iter().map(|site| quote(site.as_str())).collect();
     // `a.b` is a name, and two keys to TOML.
-    format!("\n[repositories.{}]\nurl = {}\nsites = [{}]\n", quote(name.as_str()), quote(url), sites.join(", "))
+    let name = quote(name.as_str());
+    let mut table = format!("\n[repositories.{name}]\nurl = {}\nsites = [{}]\n", quote(url), sites.join(", "));
+    if *direct {
+        table.push_str("direct = true\n");
+    }
+    if let Some(limit) = upload_limit {
+        table.push_str(&format!("upload_limit = {}\n", quote(&String::from(*limit))));
+    }
+    table
 }
 
 #[cfg(test)]
@@ -101,15 +118,23 @@ mod tests {
         let made = init(directory.root(), "127.0.0.1:7400".parse().expect("an address"), None, None, now).await;
         let recipient = made.expect("made").recipient;
         let add = |name: &str, url: &str| {
-            let (name, url) = (name.parse().expect("a name"), url.to_owned());
+            let new = NewRepository {
+                name: name.parse().expect("a name"),
+                url: url.to_owned(),
+                sites: vec!["nyc".parse().expect("a name")],
+                direct: false,
+                upload_limit: ByteRate::new(50_000_000),
+                recipients: vec![],
+            };
             let directory = directory.clone();
-            async move { add_repository(&directory, name, &url, vec!["nyc".parse().expect("a name")], vec![], now).await }
+            async move { add_repository(&directory, new, now).await }
         };
         let added = add("nyc.1", "second").await.expect("added");
         assert_eq!(added.recipients.to_string(), recipient);
         assert!(directory.root().join("second/urtext.json").is_file());
         let settings = Settings::load(&directory.settings()).expect("settings that load");
         assert_eq!(settings.repositories[1], added.repository);
+        assert_eq!(added.repository.upload_limit, ByteRate::new(50_000_000));
         for (name, url, kind) in [
             ("nyc.1", "third", ErrorKind::Conflict),
             ("other", "second", ErrorKind::Usage),

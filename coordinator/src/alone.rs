@@ -111,7 +111,7 @@ fn places(addresses: &[String]) -> Result<Vec<RepositorySettings>, Fault> {
         let numbered = (number + 1..).map(|number| format!("repository-{number}"));
         let mut names = own.into_iter().chain(numbered).filter_map(|name| name.parse::<RepositoryName>().ok());
         let name = names.find(|name| places.iter().all(|place| place.name != *name)).expect("numbers do not end");
-        places.push(RepositorySettings { name, address, sites: None });
+        places.push(RepositorySettings::plain(name, address));
     }
     Ok(places)
 }

@@ -8,7 +8,9 @@ use urtext_identity::AgentIdentity;
 use urtext_planner::choose_nodes;
 use urtext_proto::{RpcError, pb};
 use urtext_repository::CaptureMethod;
-use urtext_types::{BackupId, Chain, ErrorKind, Explain, NodeName, Offset, SiteName, TaskId, Timestamp, may_capture};
+use urtext_types::{
+    BackupId, ByteRate, Chain, ErrorKind, Explain, NodeName, Offset, SiteName, TaskId, Timestamp, may_capture,
+};
 
 use crate::{
     Fault,
@@ -216,7 +218,8 @@ impl App {
     /// Gives an agent the task to capture its node, under a new id.
     pub async fn give_capture(&self, agent: &AgentIdentity, order: CaptureOrder) -> Result<Task, Fault> {
         let CaptureOrder { method, allow_stale, hooked, slot } = order;
-        let repository = self.repositories.for_site(&agent.site)?.open().await?;
+        let place = self.repositories.for_site(&agent.site)?;
+        let repository = place.open().await?;
         let recipients = repository.recipients(&self.verifier).await;
         let recipients = recipients.map_err(Fault::while_doing("find out to whom the backup is sealed"))?;
         let now = self.clock.now();
@@ -232,8 +235,12 @@ impl App {
             allow_stale,
             max_link_down_seconds: self.settings.policy(&agent.deployment).max_link_down.as_secs(),
             recipients: recipients.iter().map(ToString::to_string).collect(),
+            direct: place.direct(&repository),
+            upload_bytes_per_second: self.upload_share(place).map(ByteRate::get),
         };
-        self.give(agent, work, pb::task::Work::Capture(message)).await
+        let given = self.give(agent, work, pb::task::Work::Capture(message)).await;
+        self.share_uploads();
+        given
     }
 
     /// Records a task and sends it.

@@ -16,6 +16,7 @@ pub mod advice;
 pub mod alarms;
 pub mod alone;
 pub mod app;
+mod bandwidth;
 pub mod capture;
 pub mod catalog;
 pub mod cli;

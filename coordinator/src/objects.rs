@@ -189,6 +189,7 @@ impl App {
         {
             warn!(task = %task.stored.id, error = %Chain(&error), "could not record the end of a task");
         }
+        self.share_uploads();
     }
 
     /// The object, for an agent that restores it.

@@ -127,6 +127,9 @@ impl App {
             }
             said(Proving::Copy(Box::new(proved)));
         }
+        if self.reads_only {
+            return Ok(());
+        }
         for ((shard, repository), found) in found {
             self.record_proofs(&shard, repository, found, who).await?;
         }

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use urtext_planner::RepositorySeen;
+use urtext_proto::pb;
 use urtext_repository::{Location, ObjectPrefix, Repository, StoreAddress, StoreError, StoreOperation};
 use urtext_types::{Chain, ErrorKind, Explain, RepositoryId, RepositoryName, SiteName, Timestamp};
 
@@ -157,6 +158,17 @@ impl Place {
     /// Why it does not answer, if it does not.
     pub fn down(&self) -> Option<String> {
         self.state().down.as_ref().map(|down| down.reason.clone())
+    }
+
+    /// How agents reach it by themselves, if they are to.
+    pub fn direct(&self, repository: &Repository) -> Option<pb::DirectStore> {
+        let url = self.settings.direct.clone()?;
+        Some(pb::DirectStore { url, repository_id: repository.header().repository.to_string() })
+    }
+
+    /// Whether it is the one of that id, as far as is known.
+    pub fn is(&self, id: RepositoryId) -> bool {
+        self.state().repository.as_ref().is_some_and(|repository| repository.header().repository == id)
     }
 
     /// When its backups were last listed.

@@ -16,7 +16,8 @@ use urtext_proto::{RpcError, pb};
 use urtext_rdb::{RdbHeader, ServerVersion, loadable_by};
 use urtext_repository::{BackupReader, Manifest, RecordBody};
 use urtext_types::{
-    BackupId, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position, Timestamp,
+    BackupId, ByteRate, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position,
+    Timestamp,
 };
 
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
     tasks::{Outcome, Task},
     verdict::HistoryPrefix,
 };
+pub use choose::canonical_backup;
+
 use choose::Chosen;
 use words::{steps, target_warnings};
 
@@ -51,6 +54,8 @@ pub struct RestoreRequest {
     pub accept_loss: Option<String>,
     /// Only the plan is wanted.
     pub dry_run: bool,
+    /// The backup is read no faster than this.
+    pub limit: Option<ByteRate>,
     pub by: String,
 }
 
@@ -87,6 +92,8 @@ pub struct Plan {
     pub steps: Vec<String>,
     pub warnings: Vec<String>,
     pub accepted_loss: Option<AcceptedLoss>,
+    /// The backup is read no faster than this.
+    pub limit: Option<ByteRate>,
 }
 
 /// The server that is restored to.
@@ -136,7 +143,7 @@ impl Plans {
 impl App {
     /// Resolves what to restore, checks every guard, and remembers the plan. Changes nothing.
     pub async fn plan_restore(&self, request: RestoreRequest) -> Result<Plan, Fault> {
-        let RestoreRequest { shard, choice, to_node, overwrite, accept_loss, dry_run, by } = request;
+        let RestoreRequest { shard, choice, to_node, overwrite, accept_loss, dry_run, limit, by } = request;
         self.look_again(&shard).await;
         let target = to_node.as_ref().map(|name| self.target_node(&shard, name)).transpose()?;
         let prefer_site = target.as_ref().map(|node| node.identity.site.clone());
@@ -166,11 +173,12 @@ impl App {
             shard,
             expected: reader.manifest().contents.databases.clone(),
             chosen: why,
-            steps: steps(&entry, target.as_ref()),
+            steps: steps(&entry, target.as_ref(), limit),
             backup: entry,
             target,
             warnings,
             accepted_loss,
+            limit,
         };
         self.plans.add(plan.clone(), now);
         Ok(plan)
@@ -192,7 +200,7 @@ impl App {
     }
 
     /// The manifest, read and verified now.
-    async fn open_backup(&self, entry: &BackupEntry) -> Result<BackupReader, Fault> {
+    pub async fn open_backup(&self, entry: &BackupEntry) -> Result<BackupReader, Fault> {
         let key = entry.key();
         let attempt = || format!("open backup {}", entry.id);
         let mut first_fault = None;
@@ -311,9 +319,19 @@ impl App {
             sealed_identity,
             overwrite: target.overwrite,
             planned_target_keys: target.keys,
+            direct: self.direct_to(&plan.backup).await?,
+            download_bytes_per_second: plan.limit.map(ByteRate::get),
         };
         info!(backup = %id, agent = %target.agent, %by, "asked for a restore");
         self.give(&target.agent, work, pb::task::Work::Restore(message)).await
+    }
+
+    /// Where an agent reads the backup by itself: the best copy, if it is in a repository that agents reach.
+    async fn direct_to(&self, entry: &BackupEntry) -> Result<Option<pb::DirectStore>, Fault> {
+        let places = self.places_with(Some(&entry.key())).await?;
+        let Some(place) = places.first().filter(|place| place.settings.direct.is_some()) else { return Ok(None) };
+        // If it cannot be opened from here, the agent asks us, and we ask the others.
+        Ok(place.open_unless_resting().await.ok().and_then(|repository| place.direct(&repository)))
     }
 
     /// A restore is done: the target's new history is a child of what was restored, if that is what was to

@@ -88,6 +88,7 @@ impl OpenSession {
         };
         opened.send(pb::coordinator_message::Message::Welcome(welcome))?;
         opened.resume(&running).await;
+        opened.app.share_uploads();
         Ok(opened)
     }
 

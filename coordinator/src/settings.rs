@@ -1,6 +1,8 @@
 //! `urtext.toml`: parsed once, into types. Unknown keys are errors that name key and file.
 
 mod hooks;
+mod rehearse;
+mod repositories;
 mod retention;
 mod schedule;
 
@@ -16,12 +18,18 @@ use self::retention::RetentionFile;
 use serde::Deserialize;
 use thiserror::Error;
 use urtext_planner::RetentionPolicy;
-use urtext_repository::{InvalidAddress, StoreAddress};
-use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryName, SiteName};
+use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryName};
 
-use self::{hooks::HooksFile, schedule::ScheduleFile};
+use self::{
+    hooks::HooksFile,
+    rehearse::RehearseFile,
+    repositories::{RepositoryFile, all_repositories},
+    schedule::ScheduleFile,
+};
 
 pub use hooks::Hooks;
+pub use rehearse::RehearseSettings;
+pub use repositories::RepositorySettings;
 pub use schedule::SchedulePolicy;
 
 /// The annotated example, from which `init` makes the real one.
@@ -38,22 +46,11 @@ pub struct Settings {
     pub observe_every: Duration,
     /// How old what no manifest names must be before it is deleted.
     pub grace: Duration,
+    /// Where backups are rehearsed by schedule at all.
+    pub rehearse: Option<RehearseSettings>,
     default_policy: DeploymentPolicy,
     policies: BTreeMap<DeploymentName, DeploymentPolicy>,
 }
-
-/// One place where backups are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositorySettings {
-    pub name: RepositoryName,
-    pub address: StoreAddress,
-    /// Whose agents put their backups there; `None`: those of every site that no other repository names. With an
-    /// empty list it receives copies only.
-    pub sites: Option<Vec<SiteName>>,
-}
-
-/// The name of the repository that the key `repository` gives.
-const MAIN: &str = "main";
 
 /// What holds for one deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +122,7 @@ impl Settings {
             data_loss_window,
             mut retention,
             schedule,
+            rehearse,
             deployments,
         } = file;
 
@@ -168,8 +166,15 @@ impl Settings {
                     .map_err(|(key, problem)| invalid(format!("deployments.{name}.{key}"), problem))?;
                 Ok((name, policy))
             })
-            .collect::<Result<_, SettingsError>>()?;
-        Ok(Self { listen, advertise, repositories, observe_every, grace, default_policy, policies })
+            .collect::<Result<BTreeMap<_, _>, SettingsError>>()?;
+        let rehearse = rehearse.map(|file| file.resolve(folder));
+        let is_wanted = |policy: &DeploymentPolicy| policy.schedule.rehearse.is_some();
+        if rehearse.is_none() && (is_wanted(&default_policy) || policies.values().any(is_wanted)) {
+            let problem =
+                "the age identity that opens the backups is needed here: name its file as `identity` in [rehearse]";
+            return Err(invalid("schedule.rehearse".to_owned(), problem.to_owned()));
+        }
+        Ok(Self { listen, advertise, repositories, observe_every, grace, rehearse, default_policy, policies })
     }
 
     /// The policy that holds for `deployment`.
@@ -192,57 +197,11 @@ struct File {
     max_link_down: Option<String>,
     data_loss_window: Option<String>,
     schedule: Option<ScheduleFile>,
+    rehearse: Option<RehearseFile>,
     #[serde(default)]
     retention: RetentionFile,
     #[serde(default)]
     deployments: BTreeMap<DeploymentName, PolicyFile>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RepositoryFile {
-    url: String,
-    sites: Option<Vec<SiteName>>,
-}
-
-/// The repository of the key `repository`, then those that have a table of their own.
-fn all_repositories(
-    main: Option<String>,
-    tables: BTreeMap<RepositoryName, RepositoryFile>,
-    folder: &Path,
-) -> Result<Vec<RepositorySettings>, (String, String)> {
-    let address = |key: &str, url: &str| {
-        let parsed = url.parse().map_err(|error: InvalidAddress| (key.to_owned(), with_hint(&error)));
-        parsed.map(|address: StoreAddress| address.relative_to(folder))
-    };
-    let mut repositories: Vec<RepositorySettings> = Vec::new();
-    if let Some(url) = main {
-        let name = MAIN.parse().expect("a valid name");
-        if tables.contains_key(&name) {
-            let problem = format!("the key `repository` gives the one of the name {MAIN}: leave one of the two out");
-            return Err((format!("repositories.{MAIN}"), problem));
-        }
-        repositories.push(RepositorySettings { name, address: address("repository", &url)?, sites: None });
-    }
-    for (name, RepositoryFile { url, sites }) in tables {
-        let key = format!("repositories.{name}.url");
-        let address = address(&key, &url)?;
-        if let Some(other) = repositories.iter().find(|other| other.address == address) {
-            return Err((key, format!("repository {} is in the same place", other.name)));
-        }
-        for site in sites.iter().flatten() {
-            let names_it = |other: &&RepositorySettings| other.sites.iter().flatten().any(|named| named == site);
-            if let Some(other) = repositories.iter().find(names_it) {
-                let problem = format!("site {site} puts its backups into {} already", other.name);
-                return Err((format!("repositories.{name}.sites"), problem));
-            }
-        }
-        repositories.push(RepositorySettings { name, address, sites });
-    }
-    if repositories.is_empty() {
-        return Err(("repository".to_owned(), "say where backups are kept".to_owned()));
-    }
-    Ok(repositories)
 }
 
 #[derive(Debug, Deserialize)]
@@ -337,12 +296,19 @@ mod tests {
         let uncommented = parse(&uncommented).expect("uncommented");
         let names: Vec<&str> = uncommented.repositories.iter().map(|repository| repository.name.as_str()).collect();
         assert_eq!(names, ["main", "nyc"]);
+        let nyc = &uncommented.repositories[1];
+        assert_eq!(nyc.direct.as_deref(), Some("s3://backups/redis?region=us-east-1"));
+        assert_eq!(nyc.upload_limit.map(|rate| rate.to_string()).as_deref(), Some("50.0 MiB/s"));
         let policy = uncommented.policy(&"orders".parse().expect("a name"));
         assert_eq!(policy.on_fork, OnFork::FollowMaster);
         assert_eq!(policy.data_loss_window, Duration::from_secs(900));
         assert_eq!((uncommented.grace, minimal.grace), (Duration::from_secs(86_400), Duration::from_secs(86_400)));
         assert_eq!(uncommented.default_policy, minimal.default_policy);
         let expected = RetentionPolicy { daily: 30, monthly: 12, ..RetentionPolicy::default() };
+        let pulls: Vec<&str> = nyc.pulls.iter().map(|name| name.as_str()).collect();
+        assert_eq!(pulls, ["main"]);
+        let rehearse = uncommented.rehearse.as_ref().expect("an example of a rehearsal");
+        assert_eq!(rehearse.identity, Path::new("/etc/urtext/rehearsal/identity.txt"));
         assert_eq!(policy.retention, expected, "what a deployment does not name is as it is for all");
         assert_eq!(policy.schedule.copies, 2);
         assert_eq!(policy.schedule.snapshot.as_ref().map(ToString::to_string).as_deref(), Some(EVERY_6_HOURS));
@@ -390,7 +356,7 @@ mod tests {
             "max_link_dwon = '1s'",
             "max_link_dwon in /etc/urtext/urtext.toml: unknown field `max_link_dwon`, expected one of `listen`, \
              `advertise`, `repository`, `repositories`, `observe_every`, `on_fork`, `max_link_down`, `data_loss_window`, \
-             `schedule`, `retention`, `deployments`",
+             `schedule`, `rehearse`, `retention`, `deployments`",
         );
         check_refused(
             "repository = 'ftp://host/prefix'",
@@ -409,6 +375,34 @@ mod tests {
         check_refused(
             "repositories = { a = { url = 'a', sites = ['fra'] }, b = { url = 'b', sites = ['fra'] } }",
             "repositories.b.sites in /etc/urtext/urtext.toml: site fra puts its backups into a already",
+        );
+        check_refused(
+            "repositories.nyc = { url = 'nyc', pulls = ['nyc'] }",
+            "repositories.nyc.pulls in /etc/urtext/urtext.toml: names itself",
+        );
+        check_refused(
+            "repositories.nyc = { url = 'nyc', pulls = ['main', 'fra'] }",
+            "repositories.nyc.pulls in /etc/urtext/urtext.toml: there is no repository fra",
+        );
+        check_refused(
+            "deployments.orders.schedule.rehearse = '@weekly'",
+            "schedule.rehearse in /etc/urtext/urtext.toml: the age identity that opens the backups is needed here: name \
+             its file as `identity` in [rehearse]",
+        );
+        check_refused(
+            "repositories.nyc = { url = 'nyc', direct = true }",
+            "repositories.nyc.direct in /etc/urtext/urtext.toml: agents reach buckets by themselves, not the \
+             coordinator's directories",
+        );
+        check_refused(
+            "repositories.nyc = { url = 's3://b', upload_limit = '20 Mbit/s' }",
+            "repositories.nyc.upload_limit in /etc/urtext/urtext.toml: \"20 Mbit/s\" is not a rate: write like \"20 \
+             MiB/s\" or \"500 kB/s\"",
+        );
+        check_refused(
+            "repositories.nyc = { url = 's3://b', upload_limit = '500 kB/s' }",
+            "repositories.nyc.upload_limit in /etc/urtext/urtext.toml: must be at least 1.0 MiB/s: a server waits while \
+             its backup is uploaded",
         );
         check_refused(
             "listen = '127.0.0.1:0'",

@@ -1,6 +1,8 @@
 //! Copying from repository to repository.
 
-use urtext_repository::{Repository, StoreAddress, SyncPlan, SyncStep, Synced};
+use std::sync::Arc;
+
+use urtext_repository::{Pace, PacedStore, Repository, StoreAddress, SyncPlan, SyncStep, Synced};
 use urtext_types::{DeploymentName, ErrorKind, RepositoryName};
 
 use crate::{Fault, app::App};
@@ -46,8 +48,10 @@ impl App {
         progress: &(dyn Fn(SyncStep) + Sync),
     ) -> Result<Synced, Fault> {
         let recipients = to.recipients(&self.verifier).await.map_err(Fault::while_doing("read the keys"))?;
-        let copied =
-            plan.execute(from.store().as_ref(), to.store().as_ref(), &recipients, &self.verifier, progress).await;
+        let place = self.repositories.iter().find(|place| place.is(to.header().repository));
+        let limit = place.and_then(|place| place.settings.upload_limit);
+        let target = PacedStore::new(to.store().clone()).putting_at(Arc::new(Pace::new(limit)));
+        let copied = plan.execute(from.store().as_ref(), &target, &recipients, &self.verifier, progress).await;
         let synced = copied.map_err(Fault::while_doing("copy from repository to repository"))?;
         self.reconcile(None).await?;
         Ok(synced)

@@ -110,6 +110,11 @@ impl Tasks {
         self.lock().values().filter(open).cloned().collect()
     }
 
+    /// Those that have not ended.
+    pub fn open(&self) -> Vec<Task> {
+        self.lock().values().filter(|task| task.state().outcome.is_none()).cloned().collect()
+    }
+
     /// The agents that are capturing their nodes now.
     pub fn captured_now(&self) -> Vec<AgentIdentity> {
         let tasks = self.lock();

@@ -93,6 +93,11 @@ fn a_bucket_a_key_and_one_program_answer_as_the_coordinator_did() {
     let inspected = ask(&["inspect", &second, "--identity", key, "--json"], 0).json();
     assert_eq!(inspected["content_digest"], *digest_of(&listed, &second), "{inspected:#}");
 
+    let verified = ask(&["verify", ORDERS, "--authority", text(&authority)], 0);
+    assert!(verified.stdout.contains(&first) && verified.stdout.contains(&second), "{}", verified.stdout);
+    ask(&["verify", &second, "--repair"], 2).says(&["--repair needs one"]);
+    ask(&["verify", &second, "--repository", "main"], 2).says(&["either a name"]);
+
     let to = work.path().join("restored");
     let restore =
         ["restore", ORDERS, "--yes", "--to-dir", text(&to), "--identity", key, "--authority", text(&authority)];

@@ -3,9 +3,11 @@
 mod bad_days;
 mod buckets;
 mod damage;
+mod direct;
 mod disaster;
 mod events;
 mod failover;
+mod faults;
 mod first_backup;
 mod guard;
 mod harmless;

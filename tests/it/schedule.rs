@@ -227,3 +227,39 @@ fn a_scheduled_snapshot_that_fails_is_an_alarm_until_one_succeeds() {
     });
     assert!(!fleet.backups().is_empty());
 }
+
+#[test]
+fn a_second_site_pulls_what_it_lacks_and_the_canonical_backup_is_rehearsed_by_itself() {
+    let server = Version::Redis70.program();
+    let settings = format!(
+        "[deployments.orders.schedule]\nsync = '*/2 * * * * *'\nrehearse = '*/3 * * * * *'\njitter = '0s'\n\
+         [rehearse]\nidentity = 'operator/identity.txt'\nservers = ['{}']",
+        server.display()
+    );
+    let mut fleet = fleet_of_two(&settings);
+    let second = fleet.work().join("second").display().to_string();
+    fleet.coordinator.urtext(&["repository", "add", "second", &second, "--upload-limit", "1 GiB/s"]).expect(0);
+    fleet.coordinator.configure("pulls = ['main']");
+    fleet.coordinator.stop();
+    fleet.coordinator.serve();
+    fleet.wait_for_node("nyc-1", "its agent connected", |seen| seen["connected"] == true);
+    fleet.wait_until_seen("nyc-1");
+    let id = fleet.snapshot("nyc-1");
+    eventually("the second repository to have a copy", SOON, || {
+        let copies = fleet.backups()[0]["copies"].clone();
+        let names: Vec<&str> =
+            copies.as_array().expect("a list").iter().filter_map(|one| one["repository"].as_str()).collect();
+        if names == ["main", "second"] { Ok(()) } else { Err(format!("{copies}\n{}", fleet.coordinator.log())) }
+    });
+    eventually("the canonical backup to be rehearsed", SOON, || {
+        let canonical = fleet.canonical()["canonical"].clone();
+        assert_eq!(canonical["id"], id.as_str());
+        if canonical["verified"] == "rehearsed" { Ok(()) } else { Err(fleet.coordinator.log()) }
+    });
+    eventually("the schedule to say what came of it", SOON, || {
+        let shown = fleet.coordinator.urtext(&["schedule", ORDERS]).expect(0).stdout;
+        let says = |words: &str| shown.contains(words);
+        if says("loads into") && says("nothing was missing") { Ok(()) } else { Err(shown) }
+    });
+    fleet.coordinator.urtext(&["audit", ORDERS]).expect(0).prints(&["rehearsed", "schedule"]);
+}

@@ -137,6 +137,12 @@ impl Coordinator {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
+    /// To signal it while others look at the fleet.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the coordinator runs").pid()
+    }
+
     /// SIGKILL.
     pub fn kill9(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -204,12 +210,14 @@ pub struct Agent {
     daemon: Option<Daemon>,
     /// Placed before the program, which it must become: `env FAKETIME=+1h`.
     pub wrapper: Vec<String>,
+    /// Set when it runs.
+    pub env: Vec<(String, String)>,
 }
 
 impl Agent {
     /// An agent that has not joined yet.
     pub fn new(node: &str, dir: &Path) -> Self {
-        Self { node: node.to_owned(), dir: dir.to_owned(), daemon: None, wrapper: Vec::new() }
+        Self { node: node.to_owned(), dir: dir.to_owned(), daemon: None, wrapper: Vec::new(), env: Vec::new() }
     }
 
     /// `urtext-agent join`, whatever comes of it.
@@ -233,7 +241,7 @@ impl Agent {
                 command
             }
         };
-        command.args(["run", "--dir"]).arg(&self.dir);
+        command.args(["run", "--dir"]).arg(&self.dir).envs(self.env.iter().cloned());
         let name = format!("urtext-agent of {}", self.node);
         self.daemon = Some(Daemon::start(&name, &mut command, &self.dir.with_extension("log")));
     }
@@ -263,6 +271,12 @@ impl Agent {
 
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+
+    /// To signal it while others look at the fleet.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the agent runs").pid()
     }
 
     /// SIGKILL.

@@ -16,6 +16,7 @@ pub mod mixed;
 pub mod object_server;
 pub mod ports;
 pub mod process;
+pub mod road;
 pub mod sentinel;
 pub mod servers;
 pub mod stage;

@@ -78,7 +78,17 @@ impl ObjectServer {
 
     /// The address of a repository below `prefix`.
     pub fn address(&self, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=us-east-1", self.ports[6])
+        self.address_by(self.port(), prefix)
+    }
+
+    /// The same, on a road to [`ObjectServer::port`].
+    pub fn address_by(&self, port: u16, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region=us-east-1")
+    }
+
+    /// Where it speaks S3.
+    pub fn port(&self) -> u16 {
+        self.ports[6]
     }
 
     /// What a program needs in its environment to be let in.

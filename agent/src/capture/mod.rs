@@ -75,7 +75,7 @@ impl TryFrom<pb::CaptureTask> for CaptureRequest {
             pb::CaptureMethod::Replication => Some(CaptureMethod::Replication),
             pb::CaptureMethod::File => Some(CaptureMethod::File),
         };
-        let pb::CaptureTask { backup, method: _, allow_stale, max_link_down_seconds, recipients } = task;
+        let pb::CaptureTask { backup, method: _, allow_stale, max_link_down_seconds, recipients, .. } = task;
         let recipients = recipients
             .iter()
             .map(|recipient| urtext_proto::model::parse::<Recipient>("capture.recipients", recipient))

@@ -49,7 +49,7 @@ pub struct RestoreRequest {
 impl RestoreRequest {
     /// Opens what came with the task.
     pub fn open(task: pb::RestoreTask, own: &Identity) -> Result<Self, RestoreError> {
-        let pb::RestoreTask { backup, sealed_identity, overwrite, planned_target_keys } = task;
+        let pb::RestoreTask { backup, sealed_identity, overwrite, planned_target_keys, .. } = task;
         let key = backup_key(backup)?;
         let opened = open_bytes(std::slice::from_ref(own), &sealed_identity).map_err(RestoreError::Sealed)?;
         let text = std::str::from_utf8(opened.expose())

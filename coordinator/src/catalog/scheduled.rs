@@ -18,16 +18,22 @@ pub enum Job {
     Verify,
     /// Of a deployment.
     Prune,
+    /// Of a deployment: into the repositories that pull.
+    Sync,
+    /// Of a deployment: the canonical backup of each shard.
+    Rehearse,
 }
 
 impl Job {
-    pub const ALL: [Self; 3] = [Self::Snapshot, Self::Verify, Self::Prune];
+    pub const ALL: [Self; 5] = [Self::Snapshot, Self::Verify, Self::Prune, Self::Sync, Self::Rehearse];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
             Self::Verify => "verify",
             Self::Prune => "prune",
+            Self::Sync => "sync",
+            Self::Rehearse => "rehearse",
         }
     }
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use urtext_types::{BackupId, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp};
+use urtext_types::{
+    BackupId, ByteRate, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp,
+};
 
 pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Rehearse, Verify};
 
@@ -356,6 +358,12 @@ pub struct AddRepository {
     /// A site whose agents put their backups there; may be repeated. Unless given, no site does: it receives copies.
     #[arg(long = "site", value_name = "S")]
     pub sites: Vec<SiteName>,
+    /// Agents put and get its bytes by themselves, with credentials of their own hosts.
+    #[arg(long)]
+    pub direct: bool,
+    /// What all agents together upload there ("50 MiB/s").
+    #[arg(long, value_name = "RATE")]
+    pub upload_limit: Option<ByteRate>,
     /// To whom its backups are sealed; may be repeated. Unless given, to whom those of the first repository are.
     #[arg(long = "recipient", value_name = "AGE1")]
     pub recipients: Vec<urtext_repository::Recipient>,
@@ -532,6 +540,9 @@ pub struct Restore {
     /// Replace the data that the target holds, after a safety backup of it.
     #[arg(long, conflicts_with = "to_dir")]
     pub overwrite: bool,
+    /// Read the backup no faster than this ("20 MiB/s"); as fast as it goes unless given.
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<ByteRate>,
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,

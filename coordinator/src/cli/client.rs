@@ -18,10 +18,10 @@ use urtext_proto::{
     pb::{self, control_client::ControlClient, storage_client::StorageClient},
 };
 use urtext_repository::{
-    BackupKey, BackupReader, MAX_OBJECT_BYTES, ObjectInfo, ObjectName, ObjectPrefix, PutOutcome, Store, StoreError,
-    StoreOperation,
+    BackupKey, BackupReader, MAX_OBJECT_BYTES, ObjectInfo, ObjectName, ObjectPrefix, Pace, PacedStore, PutOutcome,
+    Store, StoreError, StoreOperation,
 };
-use urtext_types::{ErrorKind, Explain};
+use urtext_types::{ByteRate, ErrorKind, Explain};
 
 use super::{
     Context, args,
@@ -142,10 +142,11 @@ impl Client {
         ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// Opens one backup of the coordinator's repository; its manifest is verified.
-    pub(super) async fn open_backup(&self, key: pb::BackupKey) -> Result<BackupReader, Fault> {
+    /// Opens one backup of the coordinator's repository, to be read no faster than `limit`; its manifest is verified.
+    pub(super) async fn open_backup(&self, key: pb::BackupKey, limit: Option<ByteRate>) -> Result<BackupReader, Fault> {
         let BackupAddress { deployment, shard, id } = key.try_into()?;
-        BackupReader::open(Arc::new(self.store()), BackupKey { deployment, shard, id }, &self.verifier)
+        let store = PacedStore::new(Arc::new(self.store())).reading_at(Arc::new(Pace::new(limit)));
+        BackupReader::open(Arc::new(store), BackupKey { deployment, shard, id }, &self.verifier)
             .await
             .map_err(Fault::while_doing("open the backup"))
     }

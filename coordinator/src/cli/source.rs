@@ -90,7 +90,7 @@ impl Context {
         let client = self.connect_or_stand_in(alone).await?;
         let request = pb::GetBackupRequest { id: id.to_string() };
         let found = client.control().get_backup(request).await.map_err(refused)?.into_inner();
-        let reader = client.open_backup(found.summary.unwrap_or_default().key.unwrap_or_default()).await?;
+        let reader = client.open_backup(found.summary.unwrap_or_default().key.unwrap_or_default(), None).await?;
         let manifest = reader.manifest().clone();
         let recipients: Vec<String> = manifest.recipients.iter().map(ToString::to_string).collect();
         let identities = self.identities(&client, identity, &recipients).await?;

@@ -10,5 +10,8 @@
 
 pub mod content;
 pub mod memory;
+mod run;
 pub mod sandbox;
 pub mod servers;
+
+pub use run::{Rehearsed, fitting, rehearse};

@@ -31,6 +31,13 @@ pub fn candidates(named: &[PathBuf], path: Option<&OsStr>) -> Vec<PathBuf> {
     programs.filter(|program| program.is_file()).collect()
 }
 
+/// Programs that are named must answer; of those in a `PATH`, the ones that do are taken. Blocking.
+pub fn installed(named: &[PathBuf], path: Option<&OsStr>) -> Result<Vec<Installed>, Fault> {
+    let all = candidates(named, path);
+    let asked = all.iter().map(|program| ask(program));
+    if named.is_empty() { Ok(asked.filter_map(Result::ok).collect()) } else { asked.collect() }
+}
+
 /// Asks a program for its version. Blocking.
 ///
 /// # Errors

@@ -150,7 +150,7 @@ fn named_backup(judgement: &Judgement, id: BackupId, warnings: &mut Vec<String>)
     Ok(entry.clone())
 }
 
-fn canonical_backup(judgement: &Judgement) -> Result<BackupEntry, Fault> {
+pub fn canonical_backup(judgement: &Judgement) -> Result<BackupEntry, Fault> {
     if let Some(entry) = judgement.canonical() {
         return Ok(entry.clone());
     }

@@ -1,6 +1,6 @@
 //! The plan of a restore, in words.
 
-use urtext_types::{Engine, NodeName, NodeObservation, Role};
+use urtext_types::{ByteRate, Engine, NodeName, NodeObservation, Role};
 
 use super::Target;
 use crate::catalog::BackupEntry;
@@ -30,7 +30,7 @@ pub(super) fn target_warnings(name: &NodeName, target: &NodeObservation, origin_
     warnings
 }
 
-pub(super) fn steps(backup: &BackupEntry, target: Option<&Target>) -> Vec<String> {
+pub(super) fn steps(backup: &BackupEntry, target: Option<&Target>, limit: Option<ByteRate>) -> Vec<String> {
     let what = format!("backup {} of node {} (site {})", backup.id, backup.node, backup.site);
     let position = backup.position.map_or(String::new(), |at| format!(", at {}:{}", at.history.short(), at.offset));
     let engine = match backup.engine {
@@ -38,9 +38,10 @@ pub(super) fn steps(backup: &BackupEntry, target: Option<&Target>) -> Vec<String
         Engine::Valkey => "Valkey",
     };
     let size = urtext_types::ByteCount::new(backup.rdb_bytes);
+    let pace = limit.map_or(String::new(), |rate| format!(", at {rate} at most"));
     let Some(Target { agent, keys, .. }) = target else {
         return vec![
-            format!("Fetch {what}{position}, {size}, and verify its signature and every hash."),
+            format!("Fetch {what}{position}, {size}{pace}, and verify its signature and every hash."),
             "Decrypt it here and write dump.rdb.".to_owned(),
             format!("Parse it completely: {} keys as written by {engine} {}.", backup.keys, backup.server_version),
         ];
@@ -49,7 +50,7 @@ pub(super) fn steps(backup: &BackupEntry, target: Option<&Target>) -> Vec<String
     if *keys > 0 {
         steps.push(format!("Take a safety backup of {} as it is now ({keys} keys).", agent.node));
     }
-    steps.push(format!("Fetch {what}{position}, and verify every hash on the host of {}.", agent.node));
+    steps.push(format!("Fetch {what}{position}{pace}, and verify every hash on the host of {}.", agent.node));
     steps.push(format!(
         "Replace the data set of {} by replication: {} keys, {size}, as written by {engine} {}.",
         agent.node, backup.keys, backup.server_version

@@ -11,7 +11,7 @@ use urtext_proto::{
     pb,
 };
 use urtext_repository::CaptureMethod;
-use urtext_types::{BackupId, DeploymentName, Offset, Position, ShardName, Timestamp};
+use urtext_types::{BackupId, ByteRate, DeploymentName, Offset, Position, ShardName, Timestamp};
 
 use super::{
     messages::{audit_entry, canonical, plan, rebuilt, summary_in},
@@ -387,7 +387,7 @@ impl pb::control_server::Control for Service {
         let by = peers::operator(&request, "plan a restore")?.to_string();
         let message = request.into_inner();
         let pb::PlanRestoreRequest { deployment, shard, backup_id, to_node, overwrite, .. } = message;
-        let pb::PlanRestoreRequest { wish, lineage, accept_loss, dry_run, .. } = message;
+        let pb::PlanRestoreRequest { wish, lineage, accept_loss, dry_run, download_bytes_per_second, .. } = message;
         let shard = self.shard(&deployment, shard.as_deref())?;
         let wish = self.wish(&shard, wish).await?;
         let choice = match (backup_id, lineage) {
@@ -396,7 +396,9 @@ impl pb::control_server::Control for Service {
             (None, None) => Choice::Canonical(wish),
         };
         let to_node = to_node.map(|node| parse("to_node", &node)).transpose().map_err(Fault::from)?;
-        let asked = RestoreRequest { shard: shard.clone(), choice, to_node, overwrite, accept_loss, dry_run, by };
+        let limit = download_bytes_per_second.and_then(ByteRate::new);
+        let asked =
+            RestoreRequest { shard: shard.clone(), choice, to_node, overwrite, accept_loss, dry_run, limit, by };
         let made = self.0.plan_restore(asked).await?;
         let judgement = self.0.judge_known(&shard, &Ask::default()).await?;
         let backup = summary_in(&judgement, &judgement.times(), &made.backup);

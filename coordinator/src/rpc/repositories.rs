@@ -1,7 +1,7 @@
 //! Where backups are kept, and whether it answers.
 
 use urtext_proto::pb;
-use urtext_types::{Chain, Explain};
+use urtext_types::{ByteRate, Chain, Explain};
 
 use crate::{Fault, app::App, repositories::Place};
 
@@ -14,6 +14,8 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
         let here: Vec<_> = backups.iter().filter(|entry| entry.copies.contains_key(place.name())).collect();
         let (id, recipients, trouble) = look(app, place, check).await;
         repositories.push(pb::RepositorySummary {
+            direct: place.settings.direct.is_some(),
+            upload_bytes_per_second: place.settings.upload_limit.map(ByteRate::get),
             name: place.name().to_string(),
             address: place.address().to_string(),
             sites: place.settings.sites.iter().flatten().map(ToString::to_string).collect(),

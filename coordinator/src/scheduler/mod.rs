@@ -6,6 +6,7 @@
 //! agent, and makes up once for what was missed. A run that failed is tried again, and lacks only what is missing.
 
 mod queue;
+mod rehearsal;
 mod run;
 mod shown;
 mod upkeep;
@@ -126,7 +127,11 @@ impl App {
     pub fn jobs(&self, deployment: Option<&DeploymentName>) -> Vec<JobKey> {
         let shards = self.shards(deployment);
         let mut jobs: Vec<JobKey> = shards.iter().map(JobKey::snapshot).collect();
-        for job in [Job::Verify, Job::Prune] {
+        let mut of_all = vec![Job::Verify, Job::Prune, Job::Rehearse];
+        if self.repositories.iter().any(|place| !place.settings.pulls.is_empty()) {
+            of_all.push(Job::Sync);
+        }
+        for job in of_all {
             jobs.extend(shards.iter().map(|shard| JobKey { deployment: shard.deployment.clone(), job, shard: None }));
         }
         jobs.sort_unstable();

@@ -49,6 +49,8 @@ impl App {
             (Job::Snapshot, None) => Err(Fault::new(ErrorKind::Internal, "a scheduled snapshot of no shard")),
             (Job::Verify, _) => self.verify_by_schedule(&key.deployment).await,
             (Job::Prune, _) => self.prune_by_schedule(&key.deployment).await,
+            (Job::Sync, _) => self.sync_by_schedule(&key.deployment).await,
+            (Job::Rehearse, _) => self.rehearse_by_schedule(&key.deployment).await,
         }
     }
 }

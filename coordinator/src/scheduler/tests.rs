@@ -176,7 +176,7 @@ async fn what_is_of_a_whole_deployment_runs_once_for_all_its_shards() {
     let day = Day::begin("2027-01-15T08:00:00Z").await;
     day.app.fleet.know(&AgentIdentity { shard: "1".parse().expect("a name"), ..agent("orders", "fra-2") });
     let keys: Vec<String> = day.app.jobs(None).iter().map(ToString::to_string).collect();
-    assert_eq!(keys, ["orders/0 snapshot", "orders/1 snapshot", "orders verify", "orders prune"]);
+    assert_eq!(keys, ["orders/0 snapshot", "orders/1 snapshot", "orders verify", "orders prune", "orders rehearse"]);
     // On Sundays at 5, by jitter some minutes later; never prunes unless the settings say so.
     let [verify, prune] = [Job::Verify, Job::Prune].map(|job| JobKey { job, shard: None, ..day.key.clone() });
     assert_eq!(day.app.begin_if_due(&verify).await.expect("looked at"), None);

@@ -2,17 +2,20 @@
 
 use std::sync::Mutex;
 
-use urtext_types::{ByteCount, Chain, DeploymentName, ErrorKind, Explain};
+use urtext_types::{ByteCount, Chain, DeploymentName, ErrorKind, Explain, RepositoryName};
 
 use crate::{
     Fault,
     app::App,
     proving::{Proving, VerifyRequest},
     prune::PruneAsk,
+    repositories::Place,
 };
 
+pub(super) const STOPPING: &str = "the coordinator is stopping";
+
 /// Who does it, in records.
-const BY: &str = "schedule";
+pub(super) const BY: &str = "schedule";
 
 /// What a verification has found so far.
 #[derive(Debug, Default)]
@@ -46,7 +49,7 @@ impl App {
         };
         let verified = self.stop.run_until_cancelled(self.verify(&request, BY, &said)).await;
         match verified {
-            None => return Err(Fault::new(ErrorKind::Unavailable, "the coordinator is stopping")),
+            None => return Err(Fault::new(ErrorKind::Unavailable, STOPPING)),
             Some(Err(fault)) if fault.kind() == ErrorKind::NotFound => {
                 return Ok(Some("nothing to verify yet".to_owned()));
             }
@@ -62,6 +65,41 @@ impl App {
             [] => format!("{copies} copies are as they were signed"),
             damaged => format!("{} of {copies} copies are DAMAGED: {}", damaged.len(), damaged.join(", ")),
         }))
+    }
+
+    /// Copies into the repositories that pull what they lack of a deployment.
+    pub(super) async fn sync_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
+        let mut outcomes = Vec::new();
+        for to in self.repositories.iter() {
+            for from in &to.settings.pulls {
+                let pulled = self.stop.run_until_cancelled(self.pull(from, to, deployment)).await;
+                outcomes.extend(pulled.ok_or_else(|| Fault::new(ErrorKind::Unavailable, STOPPING))??);
+            }
+        }
+        Ok(Some(if outcomes.is_empty() { "nothing was missing".to_owned() } else { outcomes.join("; ") }))
+    }
+
+    /// What came of it, if anything was missing.
+    async fn pull(
+        &self,
+        from: &RepositoryName,
+        to: &Place,
+        deployment: &DeploymentName,
+    ) -> Result<Option<String>, Fault> {
+        let (source, target) = (self.repositories.named(from)?.open().await?, to.open().await?);
+        let plan = self.plan_sync(&source, &target, Some(deployment)).await?;
+        let synced = self.sync(&source, &target, &plan, &|_| {}).await?;
+        if let Some((what, error)) = synced.failed.first() {
+            let message = format!(
+                "copy from {from} to {}: {} things were not copied, the first: {what}: {}",
+                to.name(),
+                synced.failed.len(),
+                Chain(error)
+            );
+            return Err(Fault::new(ErrorKind::Unavailable, message));
+        }
+        let (backups, bytes) = (synced.backups.len(), ByteCount::new(synced.bytes));
+        Ok((backups > 0).then(|| format!("copied from {from} to {}: {backups} of the backups, {bytes}", to.name())))
     }
 
     /// Removes what no rule of retention wants to stay.

@@ -23,6 +23,10 @@ pub struct SchedulePolicy {
     pub verify: Option<Schedule>,
     /// What need not stay is removed.
     pub prune: Option<Schedule>,
+    /// Repositories that pull get what they lack.
+    pub sync: Option<Schedule>,
+    /// The canonical backups are loaded into throw-away servers.
+    pub rehearse: Option<Schedule>,
     /// How many snapshots are taken each time, each at another site.
     pub copies: usize,
     /// Runs come so much later than their times at most: see [`urtext_planner::shift`].
@@ -36,6 +40,8 @@ impl SchedulePolicy {
             Job::Snapshot => self.snapshot.as_ref(),
             Job::Verify => self.verify.as_ref(),
             Job::Prune => self.prune.as_ref(),
+            Job::Sync => self.sync.as_ref(),
+            Job::Rehearse => self.rehearse.as_ref(),
         }
     }
 }
@@ -47,6 +53,8 @@ pub(super) struct ScheduleFile {
     snapshot: Option<String>,
     verify: Option<String>,
     prune: Option<String>,
+    sync: Option<String>,
+    rehearse: Option<String>,
     time_zone: Option<String>,
     copies: Option<u32>,
     jitter: Option<String>,
@@ -59,6 +67,8 @@ impl ScheduleFile {
             snapshot: Some("0 3 * * *".to_owned()),
             verify: Some("0 5 * * SUN".to_owned()),
             prune: Some(NEVER.to_owned()),
+            sync: Some("0 4 * * *".to_owned()),
+            rehearse: Some(NEVER.to_owned()),
             time_zone: Some("UTC".to_owned()),
             copies: Some(1),
             jitter: Some("10m".to_owned()),
@@ -67,11 +77,13 @@ impl ScheduleFile {
 
     /// This table where it says something, `default` where it does not.
     pub(super) fn over(self, default: &Self) -> Self {
-        let Self { snapshot, verify, prune, time_zone, copies, jitter } = self;
+        let Self { snapshot, verify, prune, sync, rehearse, time_zone, copies, jitter } = self;
         Self {
             snapshot: snapshot.or_else(|| default.snapshot.clone()),
             verify: verify.or_else(|| default.verify.clone()),
             prune: prune.or_else(|| default.prune.clone()),
+            sync: sync.or_else(|| default.sync.clone()),
+            rehearse: rehearse.or_else(|| default.rehearse.clone()),
             time_zone: time_zone.or_else(|| default.time_zone.clone()),
             copies: copies.or(default.copies),
             jitter: jitter.or_else(|| default.jitter.clone()),
@@ -81,7 +93,8 @@ impl ScheduleFile {
     /// # Errors
     /// The key that is wrong, and why.
     pub(super) fn resolve(&self) -> Result<SchedulePolicy, (&'static str, String)> {
-        let Self { snapshot, verify, prune, time_zone, copies, jitter } = self.clone().over(&Self::built_in());
+        let Self { snapshot, verify, prune, sync, rehearse, time_zone, copies, jitter } =
+            self.clone().over(&Self::built_in());
         let zone = time_zone.unwrap_or_default();
         // Also where nothing is scheduled: a zone that is misspelt must not pass.
         Schedule::parse("@daily", &zone).map_err(|error| ("schedule.time_zone", with_hint(&error)))?;
@@ -94,6 +107,8 @@ impl ScheduleFile {
         let snapshot = parse("schedule.snapshot", snapshot)?;
         let verify = parse("schedule.verify", verify)?;
         let prune = parse("schedule.prune", prune)?;
+        let sync = parse("schedule.sync", sync)?;
+        let rehearse = parse("schedule.rehearse", rehearse)?;
         let copies = copies.unwrap_or(1);
         if !(1..=MOST_COPIES).contains(&copies) {
             return Err(("schedule.copies", format!("must lie between 1 and {MOST_COPIES}")));
@@ -102,6 +117,6 @@ impl ScheduleFile {
         if jitter > Duration::from_secs(86_400) {
             return Err(("schedule.jitter", "must not be more than a day".to_owned()));
         }
-        Ok(SchedulePolicy { snapshot, verify, prune, copies: copies as usize, jitter })
+        Ok(SchedulePolicy { snapshot, verify, prune, sync, rehearse, copies: copies as usize, jitter })
     }
 }

@@ -62,8 +62,9 @@ pub use signed::{
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo,
-    PutOutcome, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation, SweepStore, Unfinished,
+    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo, Pace,
+    PacedStore, PutOutcome, SLOWEST_UPLOAD, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
+    SweepStore, Unfinished,
 };
 pub use sync::{BackupToCopy, SyncPlan, SyncStep, Synced};
 pub use transfer::TransferError;

@@ -33,5 +33,5 @@ pub use observation::{
 };
 pub use position::{InvalidReplicationId, Offset, Position, ReplicationId};
 pub use secret::Secret;
-pub use size::ByteCount;
+pub use size::{ByteCount, ByteRate, InvalidByteRate};
 pub use time::{Interval, InvalidTimestamp, Timestamp};

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
-use urtext_types::{BackupId, DeploymentName, RepositoryName, Secret, ShardName};
+use urtext_types::{BackupId, DeploymentName, Secret, ShardName};
 
 use super::{Alone, When};
 
@@ -73,9 +73,13 @@ pub struct Verify {
     /// Only the backups of this deployment, or this one backup; all of them unless given.
     #[arg(value_name = "DEPLOYMENT|ID")]
     pub what: Option<DeploymentOrBackup>,
-    /// Only in this repository; unless given, in all of them.
-    #[arg(long, value_name = "NAME")]
-    pub repository: Option<RepositoryName>,
+    /// Only in this repository; unless given, in all of them. Of an address (a path, s3://bucket/prefix) the repository
+    /// itself is asked, and no coordinator; may be repeated then.
+    #[arg(long = "repository", value_name = "NAME|URL")]
+    pub repositories: Vec<String>,
+    /// Check signatures against this ca.pem, and not against what the repository keeps; for addresses.
+    #[arg(long, value_name = "FILE", requires = "repositories")]
+    pub authority: Option<PathBuf>,
     /// Read so many of each backup's objects, others on another day; presence and size of all are compared.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub percent: u8,
@@ -86,7 +90,7 @@ pub struct Verify {
     #[arg(long)]
     pub repair: bool,
     /// This RDB file, or - for stdin: structure, every encoding, checksum. No coordinator is needed.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "repository", "percent", "since", "repair"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "repositories", "percent", "since", "repair"])]
     pub file: Option<PathBuf>,
 }
 

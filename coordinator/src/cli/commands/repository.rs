@@ -1,12 +1,12 @@
 //! `urtext repository`
 
 use urtext_proto::pb;
-use urtext_types::{ByteCount, ErrorKind};
+use urtext_types::{ByteCount, ByteRate, ErrorKind};
 
 use super::status::{ago, optional};
 use crate::{
     Fault,
-    adding::{Added, add_repository},
+    adding::{Added, NewRepository, add_repository},
     cli::{
         Context, Ended, Stop, args,
         client::refused,
@@ -27,7 +27,7 @@ pub(in crate::cli) async fn list(context: &Context, check: bool) -> Result<Ended
     for repository in &repositories {
         table.row([
             repository.name.clone(),
-            repository.address.clone(),
+            place(repository),
             match (repository.takes_others, repository.sites.is_empty()) {
                 (true, _) => "all others".to_owned(),
                 (false, true) => "copies only".to_owned(),
@@ -49,8 +49,17 @@ pub(in crate::cli) async fn list(context: &Context, check: bool) -> Result<Ended
     Ok(if check && in_trouble { Ended::As(ErrorKind::Unavailable) } else { Ended::Well })
 }
 
+/// Where it is, and how agents get there.
+fn place(repository: &json::Repository) -> String {
+    let limit = repository.upload_bytes_per_second.and_then(ByteRate::new);
+    let direct = repository.direct.then(|| "direct".to_owned());
+    let limit = limit.map(|rate| format!("up to {rate}"));
+    [Some(repository.address.clone()), direct, limit].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 pub(in crate::cli) async fn add(context: &Context, args: args::AddRepository) -> Result<Ended, Stop> {
-    let args::AddRepository { name, url, sites, recipients } = args;
+    let args::AddRepository { name, url, sites, direct, upload_limit, recipients } = args;
+    let new = NewRepository { name, url, sites, direct, upload_limit, recipients };
     let directory = crate::directory::Directory::new(context.dir()?);
     if !directory.settings().exists() {
         let message = format!("{} has no urtext.toml", directory.root().display());
@@ -58,8 +67,7 @@ pub(in crate::cli) async fn add(context: &Context, args: args::AddRepository) ->
             .with_hint("run this where the coordinator runs, with the --dir that `urtext serve` has")
             .into());
     }
-    let Added { repository, recipients } =
-        add_repository(&directory, name, &url, sites, recipients, Clock::system().now()).await?;
+    let Added { repository, recipients } = add_repository(&directory, new, Clock::system().now()).await?;
     let output = &context.output;
     output.text(format_args!("added repository {} in {}", repository.name, repository.address))?;
     output.text(format_args!("  sealed to  {recipients}"))?;

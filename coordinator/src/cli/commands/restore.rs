@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use urtext_proto::pb;
 use urtext_repository::{Identity, Recipient, Recipients, seal_bytes};
-use urtext_types::{ErrorKind, Keyspace, Secret};
+use urtext_types::{ByteRate, ErrorKind, Keyspace, Secret};
 
 use super::{canonical::wish, status::optional, to_dir};
 use crate::{
@@ -31,6 +31,7 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
         lineage: args.lineage.clone().map(|history| history.0.into()),
         accept_loss: args.reason.clone(),
         dry_run: args.dry_run,
+        download_bytes_per_second: args.limit.map(ByteRate::get),
     };
     let plan = client.control().plan_restore(request).await.map_err(refused)?.into_inner();
     let mut report = json::Restored {
@@ -61,7 +62,8 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Restore) -> Resul
     match &args.to_dir {
         Some(path) => {
             let key = plan.backup.unwrap_or_default().key.unwrap_or_default();
-            report.files = to_dir::write(context, &client, key, identities, path).await?;
+            let reader = client.open_backup(key, args.limit).await?;
+            report.files = to_dir::write(context, &reader, identities, path).await?;
         }
         None => restore_to_node(context, &client, plan, &identities, &mut report).await?,
     }

@@ -81,7 +81,10 @@ fn rule(job: &json::ScheduledJob) -> String {
 /// When something comes next.
 pub(super) fn next_line(job: &json::ScheduledJob, now: Timestamp) -> String {
     match job.next {
-        None => format!("never by itself: `urtext {} {}` does it", job.job, job.deployment),
+        None => match job.job.as_str() {
+            "sync" => "never by itself: `urtext repository sync` does it".to_owned(),
+            job_name => format!("never by itself: `urtext {job_name} {}` does it", job.deployment),
+        },
         Some(at) if at <= now => "now".to_owned(),
         Some(at) => format!("{at}, in {}", duration(at.since(now))),
     }

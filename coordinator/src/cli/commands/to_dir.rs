@@ -14,7 +14,7 @@ use urtext_types::{ByteCount, ErrorKind, Keyspace};
 
 use crate::{
     Fault,
-    cli::{Context, client::Client, output::Progress},
+    cli::{Context, output::Progress},
 };
 
 const RDB: &str = "dump.rdb";
@@ -39,14 +39,12 @@ pub(super) fn check(path: &Path) -> Result<(), Fault> {
 /// Writes the backup into `path`, and says which files it made.
 pub(super) async fn write(
     context: &Context,
-    client: &Client,
-    key: pb::BackupKey,
+    reader: &BackupReader,
     identities: Vec<Identity>,
     path: &Path,
 ) -> Result<Vec<String>, Fault> {
-    let reader = client.open_backup(key).await?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| file_fault(path, &error))?;
-    let summary = write_rdb(&reader, identities.clone(), path).await?;
+    let summary = write_rdb(reader, identities.clone(), path).await?;
     compare(reader.manifest(), &summary)?;
     let mut files = Vec::new();
     let settings = reader.settings(identities).await.map_err(Fault::while_doing("read the server's settings"))?;

@@ -1,11 +1,14 @@
 //! `urtext verify`
 
+use std::path::PathBuf;
+
 use urtext_proto::pb;
 use urtext_rdb::RdbError;
 use urtext_types::{ByteCount, ErrorKind};
 
 use super::inspect::{Inspecting, keys_in_words, settings};
 use crate::{
+    Fault,
     cli::{
         Context, Ended, Stop, args,
         client::refused,
@@ -56,9 +59,33 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Verify) -> Result
     Ok(Ended::Well)
 }
 
+/// One repository by its name, or those at addresses, which are asked without a coordinator.
+fn named_or_alone(
+    repositories: Vec<String>,
+    authority: Option<PathBuf>,
+) -> Result<(Option<String>, args::Alone), Fault> {
+    let (addresses, mut names): (Vec<String>, Vec<String>) =
+        repositories.into_iter().partition(|one| one.contains('/'));
+    let usage = |message: &str| Err(Fault::new(ErrorKind::Usage, message));
+    match (names.pop(), addresses.is_empty()) {
+        (Some(_), _) if !names.is_empty() => usage("--repository names one repository; leave it out for all of them"),
+        (Some(_), false) => {
+            usage("--repository is either a name, for the coordinator, or an address, for the repository")
+        }
+        (Some(_) | None, true) if authority.is_some() => {
+            usage("--authority goes with the address of a repository: a path with a slash, or s3://bucket/prefix")
+        }
+        (name, _) => Ok((name, args::Alone { repositories: addresses, authority })),
+    }
+}
+
 /// Backups in their repositories, read again by the coordinator.
 async fn stored(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
-    let args::Verify { what, repository, percent, since, repair, file: _ } = args;
+    let args::Verify { what, repositories, authority, percent, since, repair, file: _ } = args;
+    let (repository, alone) = named_or_alone(repositories, authority)?;
+    if repair && !alone.repositories.is_empty() {
+        return Err(Fault::new(ErrorKind::Usage, "without a coordinator nothing is written: --repair needs one").into());
+    }
     let (deployment, backup_id) = match what {
         None => (None, None),
         Some(args::DeploymentOrBackup::Deployment(name)) => (Some(name.to_string()), None),
@@ -67,12 +94,12 @@ async fn stored(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
     let request = pb::VerifyRequest {
         deployment,
         backup_id,
-        repository: repository.map(|name| name.to_string()),
+        repository,
         percent: percent.into(),
         since_ms: since.map(|since| since.from(Clock::system().now()).as_millis()),
         repair,
     };
-    let client = context.connect().await?;
+    let client = context.connect_or_stand_in(&alone).await?;
     let mut events = client.control().verify(request).await.map_err(refused)?.into_inner();
     let output = &context.output;
     let mut progress = Progress::new();

@@ -36,6 +36,10 @@ pub struct Repository {
     pub sites: Vec<String>,
     /// Also those of every site that no repository names.
     pub takes_others: bool,
+    /// Agents go there by themselves.
+    pub direct: bool,
+    /// What all agents together upload there.
+    pub upload_bytes_per_second: Option<u64>,
     pub id: Option<String>,
     pub recipients: Vec<String>,
     pub trouble: Option<String>,
@@ -59,12 +63,16 @@ impl From<pb::RepositorySummary> for Repository {
             listed_at_ms,
             newest_ms,
             takes_others,
+            direct,
+            upload_bytes_per_second,
         } = summary;
         Self {
             name,
             address,
             sites,
             takes_others,
+            direct,
+            upload_bytes_per_second,
             id,
             recipients,
             trouble,

@@ -6,6 +6,7 @@
 mod address;
 mod bucket;
 mod directory;
+mod pace;
 mod retry;
 mod sweep;
 #[cfg(any(test, feature = "testing"))]
@@ -24,6 +25,7 @@ pub use self::{
     address::{BucketAddress, BucketOptions, InvalidAddress, Service, StoreAddress},
     bucket::BucketStore,
     directory::DirectoryStore,
+    pace::{Pace, PacedStore, SLOWEST_UPLOAD},
     sweep::{SweepStore, Unfinished},
 };
 use crate::{ObjectName, ObjectPrefix};

@@ -37,7 +37,9 @@ fn agents_reach_a_bucket_by_themselves_and_restores_find_another_way() {
         .says(&["agents reach buckets"]);
     fleet.coordinator.stop();
     fleet.coordinator.serve();
-    fleet.coordinator.urtext(&["repository", "list"]).expect(0).says(&["direct, up to 64.0 MiB/s"]);
+    let listed = fleet.json(&["repository", "list"])["repositories"][1].clone();
+    assert_eq!((&listed["name"], &listed["direct"]), (&"hot".into(), &true.into()), "{listed}");
+    assert_eq!(listed["upload_bytes_per_second"], 64 * 1024 * 1024);
 
     let (master, replica) = (Server::start(Version::Redis82), Server::start(Version::Redis82));
     replica.replicate(&master);

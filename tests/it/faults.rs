@@ -11,9 +11,9 @@ use urtext_repository::{PrunePlan, PruneRequest, StoreAddress};
 use urtext_tests::{
     data::load_strings,
     eventually::SOON,
-    fleet::{Fleet, ORDERS},
+    fleet::{Fleet, ORDERS, program},
     object_server::ObjectServer,
-    process::{run, signal},
+    process::run,
     road::{Mishap, Request, Road},
     servers::{Server, Version},
 };
@@ -65,6 +65,13 @@ impl Scene {
     fn wait_for_agent(&self) {
         self.fleet.wait_for_node("nyc-1", "its agent connected", |seen| seen["connected"] == true);
         self.fleet.wait_until_seen("nyc-1");
+    }
+
+    /// A snapshot while other things happen.
+    fn begin_snapshot(&self) -> thread::JoinHandle<()> {
+        let mut command = Command::new(program("urtext"));
+        command.args(["snapshot", ORDERS, "--node", "nyc-1", "--dir"]).arg(self.fleet.coordinator.dir());
+        thread::spawn(move || drop(run(&mut command, SOON * 4)))
     }
 
     /// Restores every backup that is listed and compares what it holds; then sweeps, and nothing else is there.
@@ -180,7 +187,7 @@ fn a_bucket_that_is_full_or_read_only_or_damages_what_it_gives_is_said_so() {
     let scene = Scene::new(true);
     let snapshot = || scene.fleet.coordinator.urtext(&["snapshot", ORDERS, "--node", "nyc-1"]);
     scene.road.rule(|request| is_put(request).then_some(Mishap::Refused(507)));
-    snapshot().expect(5).says(&["no room", "s3://backups/redis", "make room"]);
+    snapshot().expect(6).says(&["no room", "s3://backups/redis", "make room"]);
     scene.road.rule(|request| is_put(request).then_some(Mishap::Refused(403)));
     snapshot().expect(8).says(&["not allowed to write", "s3://backups/redis", "credentials"]);
     scene.road.clear();
@@ -193,10 +200,10 @@ fn a_bucket_that_is_full_or_read_only_or_damages_what_it_gives_is_said_so() {
     let restore = ["restore", ORDERS, "--backup", &id, "--to-dir", &out.display().to_string(), "--yes"];
     scene.fleet.coordinator.urtext(&restore).expect(7).says(&["rdb.00000"]);
     assert!(!out.join("dump.rdb").exists());
-    scene.fleet.coordinator.urtext(&["verify", &id]).expect(7).says(&[&id, "rdb.00000"]);
+    scene.fleet.coordinator.urtext(&["verify", &id]).expect(7).prints(&[&id, "rdb.00000"]);
     // One object is lost: that backup is named, and the others are not touched by it.
     scene.road.rule(move |request| parts(request).then_some(Mishap::Refused(404)));
-    scene.fleet.coordinator.urtext(&["verify", &id]).expect(7).says(&[&id, "rdb.00000"]);
+    scene.fleet.coordinator.urtext(&["verify", &id]).expect(7).prints(&[&id, "rdb.00000"]);
     scene.road.clear();
     scene.fleet.coordinator.urtext(&["verify", &id]).expect(0);
     scene.assert_every_listed_backup_restores(2);
@@ -209,38 +216,24 @@ fn who_dies_at_any_request_leaves_a_backup_or_what_prune_removes() {
     for victim in ["the agent", "the coordinator"] {
         for number in 0.. {
             scene.road.rule(move |request| (request.number == number).then_some(Mishap::Held));
-            let pid = match victim {
-                "the agent" => scene.fleet.agent("nyc-1").pid(),
-                _ => scene.fleet.coordinator.pid(),
-            };
-            let is_over = thread::scope(|scope| {
-                let snapshot = scope.spawn(|| scene.fleet.coordinator.urtext(&["snapshot", ORDERS, "--node", "nyc-1"]));
-                let is_over = !scene.road.wait_until_held_or(|| snapshot.is_finished());
-                if is_over {
-                    return true;
-                }
-                signal(pid, "KILL");
-                scene.road.let_go();
-                // Whatever it says: its agent or its coordinator has gone.
-                snapshot.join().map(drop).expect("the command ended");
-                false
-            });
-            if is_over {
+            let snapshot = scene.begin_snapshot();
+            if !scene.road.wait_until_held_or(|| snapshot.is_finished()) {
                 assert!(number >= 4, "{number} requests: {:#?}", scene.road.passed());
                 break;
             }
+            match victim {
+                "the agent" => scene.fleet.agent_mut("nyc-1").kill9(),
+                _ => scene.fleet.coordinator.kill9(),
+            }
+            scene.road.let_go();
             scene.road.clear();
             match victim {
-                "the agent" => {
-                    scene.fleet.agent_mut("nyc-1").kill9();
-                    scene.fleet.agent_mut("nyc-1").run();
-                }
-                _ => {
-                    scene.fleet.coordinator.kill9();
-                    scene.fleet.coordinator.serve();
-                }
+                "the agent" => scene.fleet.agent_mut("nyc-1").run(),
+                _ => scene.fleet.coordinator.serve(),
             }
             scene.wait_for_agent();
+            // Whatever it says: its agent or its coordinator had gone.
+            snapshot.join().expect("the command ended");
         }
     }
     scene.road.clear();

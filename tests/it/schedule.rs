@@ -258,6 +258,7 @@ fn a_second_site_pulls_what_it_lacks_and_the_canonical_backup_is_rehearsed_by_it
     });
     eventually("the schedule to say what came of it", SOON, || {
         let shown = fleet.coordinator.urtext(&["schedule", ORDERS]).expect(0).stdout;
+        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
         let says = |words: &str| shown.contains(words);
         if says("loads into") && says("nothing was missing") { Ok(()) } else { Err(shown) }
     });

@@ -137,12 +137,6 @@ impl Coordinator {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
-    /// To signal it while others look at the fleet.
-    #[track_caller]
-    pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("the coordinator runs").pid()
-    }
-
     /// SIGKILL.
     pub fn kill9(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
@@ -271,12 +265,6 @@ impl Agent {
 
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
-    }
-
-    /// To signal it while others look at the fleet.
-    #[track_caller]
-    pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("the agent runs").pid()
     }
 
     /// SIGKILL.

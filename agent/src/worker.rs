@@ -90,19 +90,21 @@ impl Worker {
             () = cancel.cancelled() => return cancelled(),
         };
         match work {
-            Some(Work::Capture(task)) => self.capture(id, task, cancel, &progress).await,
+            Some(Work::Capture(task)) => {
+                let captured = self.capture(id, task, &progress);
+                cancel.run_until_cancelled(captured).await.unwrap_or_else(|| {
+                    info!("the capture was cancelled");
+                    cancelled()
+                })
+            }
             Some(Work::Restore(task)) => self.restore(task, cancel, &progress).await,
             None => failed(&InvalidField::missing("task.work")),
         }
     }
 
-    async fn capture(
-        &self,
-        id: TaskId,
-        mut task: pb::CaptureTask,
-        cancel: &CancellationToken,
-        progress: crate::capture::Progress<'_>,
-    ) -> Outcome {
+    /// # Cancel safety
+    /// Like [`capture`].
+    async fn capture(&self, id: TaskId, mut task: pb::CaptureTask, progress: crate::capture::Progress<'_>) -> Outcome {
         let key = task.backup.clone();
         let direct = task.direct.take();
         let request = match CaptureRequest::try_from(task) {
@@ -128,14 +130,7 @@ impl Worker {
             identity: self.identity.clone(),
             rdb_file: self.rdb_file.clone(),
         };
-        let captured = tokio::select! {
-            captured = capture(&tools, &request, progress) => captured,
-            () = cancel.cancelled() => {
-                info!("the capture was cancelled");
-                return cancelled();
-            }
-        };
-        match captured {
+        match capture(&tools, &request, progress).await {
             Ok(()) => Outcome::Captured(pb::CaptureDone { backup: key }),
             Err(error) => failed(&error),
         }

@@ -61,7 +61,9 @@ pub async fn serve(
     let repositories = Repositories::new(&settings.repositories);
     repositories.open().await?;
     let catalog = Catalog::open(&directory.catalog()).await.map_err(Fault::while_doing("open the catalog"))?;
-    let app = Arc::new(App::start(Parts { directory, settings, clock, authority, repositories, catalog }).await?);
+    // Large, and on the heap until it is done.
+    let parts = Parts { directory, settings, clock, authority, repositories, catalog };
+    let app = Arc::new(Box::pin(App::start(parts)).await?);
 
     app.background.spawn(Arc::clone(&app).keep_saving());
     app.background.spawn(Arc::clone(&app).keep_reconciling());

@@ -23,10 +23,13 @@ use urtext_tests::{
 
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Ships once; the second argument is the round.
+type Ship = dyn Fn(&Fleet, usize);
+
 /// A way to ship, and how long it took each time.
 struct Row {
     name: &'static str,
-    ship: Box<dyn Fn(&Fleet, usize)>,
+    ship: Box<Ship>,
     took: Vec<Duration>,
 }
 

@@ -38,7 +38,7 @@ const DIFFERENT: u8 = 9;
 pub async fn run(cli: Cli) -> ExitCode {
     let Cli { command, dir, json } = cli;
     let context = Context { dir, output: Output { json } };
-    match context.run(command).await {
+    match Box::pin(context.run(command)).await {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::As(kind)) => ExitCode::from(kind.exit_code()),
         Ok(Ended::Different) => ExitCode::from(DIFFERENT),
@@ -102,7 +102,7 @@ impl Context {
     async fn run(&self, command: Command) -> Result<Ended, Stop> {
         match command {
             Command::Init(args) => commands::init::run(self, args).await,
-            Command::Serve => commands::serve::run(self).await,
+            Command::Serve => Box::pin(commands::serve::run(self)).await,
             Command::Invite(args) => commands::invite::run(self, args).await,
             Command::Status(args) => commands::status::run(self, args).await,
             Command::Backups(args) => commands::backups::list(self, args).await,
@@ -128,7 +128,7 @@ impl Context {
                 commands::repository::sync(self, args).await
             }
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
-            Command::Restore(args) => commands::restore::run(self, args).await,
+            Command::Restore(args) => Box::pin(commands::restore::run(self, args)).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,
             Command::Diff(args) => commands::diff::run(self, args).await,
             Command::Rehearse(args) => commands::rehearse::run(self, args).await,

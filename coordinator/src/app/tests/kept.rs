@@ -121,7 +121,7 @@ async fn what_contradicts_is_doubted_again_after_a_rebuild_and_without_the_catal
     let catalog = Catalog::open(&dir.path().join("another.sqlite")).await.expect("an empty catalog");
     let App { directory, settings, clock, authority, repositories, .. } = app;
     let parts = Parts { directory, settings, clock, authority, repositories, catalog };
-    let again = App::start(parts).await.expect("started");
+    let again = Box::pin(App::start(parts)).await.expect("started");
     assert_eq!(known(&again, &shard), before);
 }
 

@@ -59,6 +59,17 @@ enum Length {
     Special(u8),
 }
 
+/// The first byte of a compressed string.
+const COMPRESSED: u8 = 0xc3;
+/// A compressed byte decodes to at most so many: the longest match is 264 bytes out of 3.
+const MOST_OF_ONE: usize = 88;
+
+/// A length of 14 bits.
+#[inline]
+fn long(high: u8, low: u8) -> usize {
+    usize::from(high & 0x3f) << 8 | usize::from(low)
+}
+
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -152,12 +163,32 @@ impl<'a> Cursor<'a> {
         let rest = &self.bytes[self.pos..];
         let (head, len) = match rest {
             [len @ ..0x40, ..] => (1, usize::from(*len)),
-            [high @ 0x40..0x80, low, ..] => (2, usize::from(high & 0x3f) << 8 | usize::from(*low)),
+            [high @ 0x40..0x80, low, ..] => (2, long(*high, *low)),
             _ => return None,
         };
         let bytes = rest.get(head..head + len)?;
         self.pos += head + len;
         Some(bytes)
+    }
+
+    /// A compressed string that is short and whole in the window, with the length of what it decodes to. As
+    /// [`Cursor::plain`]: if it is not one, nothing has happened.
+    #[inline]
+    pub(crate) fn compressed(&mut self) -> Option<(&'a [u8], usize)> {
+        let (head, stored, len) = match &self.bytes[self.pos..] {
+            [COMPRESSED, stored @ ..0x40, len @ ..0x40, ..] => (3, usize::from(*stored), usize::from(*len)),
+            [COMPRESSED, stored @ ..0x40, high @ 0x40..0x80, low, ..] => (4, usize::from(*stored), long(*high, *low)),
+            [COMPRESSED, high @ 0x40..0x80, low, len @ 0x40..0x80, len_low, ..] => {
+                (5, long(*high, *low), long(*len, *len_low))
+            }
+            _ => return None,
+        };
+        if len > stored * MOST_OF_ONE {
+            return None;
+        }
+        let bytes = self.bytes[self.pos + head..].get(..stored)?;
+        self.pos += head + stored;
+        Some((bytes, len))
     }
 
     /// A length or a count.
@@ -178,8 +209,7 @@ impl<'a> Cursor<'a> {
             Length::Special(2) => StringHead::Integer(i32::from_le_bytes(self.array()?)),
             Length::Special(3) => {
                 let (compressed, len) = (self.length()?, self.length()?);
-                // The longest match is 264 bytes out of 3: more than that cannot come of it.
-                if len > compressed.saturating_mul(88) {
+                if len > compressed.saturating_mul(MOST_OF_ONE as u64) {
                     return Err(self.damaged("a compressed string claims more than its bytes can give"));
                 }
                 StringHead::Compressed { compressed, len }
@@ -192,17 +222,18 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn string(&mut self, what: &'static str, limit: u64) -> Result<RawString<'a>, Stop> {
         let at = self.pos as i64;
-        if let Some(bytes) = self.plain() {
-            let len = bytes.len() as u64;
-            return if len <= limit {
-                Ok(RawString::Plain(bytes))
-            } else {
-                Err(Stop::new(at, FaultKind::TooLarge { what, bytes: len, limit }))
-            };
-        }
-        let head = self.string_head()?;
         let too_large = |bytes| Stop::new(at, FaultKind::TooLarge { what, bytes, limit });
         let fits = |n: u64| if n <= limit { usize::try_from(n).map_err(|_| too_large(n)) } else { Err(too_large(n)) };
+        if let Some(bytes) = self.plain() {
+            fits(bytes.len() as u64)?;
+            return Ok(RawString::Plain(bytes));
+        }
+        if let Some((bytes, len)) = self.compressed() {
+            fits(bytes.len() as u64)?;
+            fits(len as u64)?;
+            return Ok(RawString::Compressed { bytes, len });
+        }
+        let head = self.string_head()?;
         Ok(match head {
             StringHead::Plain(n) => RawString::Plain(self.take(fits(n)?)?),
             StringHead::Integer(n) => RawString::Integer(n),
@@ -263,6 +294,27 @@ mod tests {
         check(&[0xc1, 0x00, 0x80], StringHead::Integer(-32768));
         check(&[0xc2, 1, 0, 0, 0], StringHead::Integer(1));
         check(&[0xc3, 10, 0x40, 100], StringHead::Compressed { compressed: 10, len: 100 });
+    }
+
+    #[test]
+    fn short_compressed_strings_are_read_as_long_ones_are() {
+        for lengths in
+            [&[4, 10][..], &[4, 0x41, 0x02], &[0x40, 70, 0x41, 0x02], &[0x40, 4, 10], &[0x80, 0, 0, 0, 4, 10]]
+        {
+            let mut bytes = [&[COMPRESSED], lengths].concat();
+            let head = Cursor::new(&bytes).string_head();
+            let Ok(StringHead::Compressed { compressed, len }) = head else { panic!("{head:?}") };
+            bytes.resize(bytes.len() + compressed as usize, b'x');
+            let mut cursor = Cursor::new(&bytes);
+            let expect = RawString::Compressed { bytes: &bytes[1 + lengths.len()..], len: len as usize };
+            assert_eq!(cursor.string("text", 1000), Ok(expect));
+            assert_eq!(cursor.remaining(), 0);
+            let cut = Cursor::new(&bytes[..bytes.len() - 1]).string("text", 1000);
+            assert_eq!(cut, Err(Stop::More(bytes.len())));
+            assert!(matches!(Cursor::new(&bytes).string("text", 9), Err(Stop::Fault(_))));
+        }
+        // More than the bytes can give.
+        assert!(matches!(Cursor::new(&[COMPRESSED, 1, 0x40, 89, 0]).string("text", 1000), Err(Stop::Fault(_))));
     }
 
     #[test]

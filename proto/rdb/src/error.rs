@@ -25,12 +25,16 @@ pub enum RdbError {
     Damaged { offset: u64, what: &'static str },
     #[error("{what} of {bytes} bytes at offset {offset} is above the limit of {limit} bytes")]
     TooLarge { what: &'static str, offset: u64, bytes: u64, limit: u64 },
-    #[error("cut off after {bytes} bytes: the end mark is missing")]
+    #[error("{}: the end mark is missing", cut_off(*bytes))]
     Truncated { bytes: u64 },
     #[error("wrong checksum: the file says {stored:016x}, its bytes give {computed:016x}")]
     WrongChecksum { stored: u64, computed: u64 },
     #[error("there are bytes behind the end of the RDB, from offset {offset} on")]
     TrailingBytes { offset: u64 },
+}
+
+fn cut_off(bytes: u64) -> String {
+    if bytes == 0 { "empty".to_owned() } else { format!("cut off after {bytes} bytes") }
 }
 
 fn codec_name(codec: u8) -> &'static str {

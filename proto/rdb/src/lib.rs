@@ -5,6 +5,7 @@
 //!   three [`Depth`]s.
 //! - [`DigestBuilder`] makes the [`ContentDigest`], equal for equal data however it is stored, and
 //!   [`Collector`] whole values, both from the parser's events.
+//! - [`Portions`] cuts a file into small ones, which several threads digest at once.
 //! - [`Writer`] frames raw records into a new RDB.
 //! - [`loadable_by`] tells whether a server could load the file, before it is asked to.
 //!
@@ -17,7 +18,7 @@
 //! | --- | --- | --- | --- |
 //! | type 6 | both | a module's value without its own opcodes, whose end only the module knows | release candidates of Redis 4.0 |
 //! | type 33 | Redis | GCRA, a rate limiter | builds with `ENABLE_GCRA` only; it was held out of the release |
-//! | type 23 | Valkey | PATH_HASH | version 81 on, Valkey 9.2: its layout was still under discussion |
+//! | type 23 | Valkey | PATH_HASH, paths with fields and values | version 81 on, for keys that PHSET made: the release candidates of Valkey 9.2 |
 //! | opcode 246 | both | a function library in its first form | release candidates of Redis 7.0 |
 //! | opcode 242 | Valkey | UPDATE, a command among the records | Valkey 9.2, to a replica in a forkless synchronization, never into a file |
 //! | `VCS` for the magic | | a compressed envelope around a whole file | Valkey 9.2 with `rdbcompression lz4` or `zstd` |
@@ -44,6 +45,7 @@ mod module;
 mod opcode;
 mod packed;
 mod parser;
+mod portions;
 mod slot;
 mod stream;
 mod text;
@@ -62,6 +64,7 @@ pub use event::{
 };
 pub use header::{HEADER_BYTES, MAX_REDIS_VERSION, RdbHeader, VALKEY_VERSIONS};
 pub use parser::Parser;
+pub use portions::Portions;
 pub use slot::{SLOTS, key_slot};
 pub use text::PIECE;
 pub use value::{Collector, HashField, ModulePart, Record, Stream, StreamEntry, StreamGroup, Value};

@@ -49,6 +49,10 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
         return Ok(None);
     }
     let at = cursor.position();
+    if let Some((bytes, len)) = cursor.compressed() {
+        whole(bytes, len, at, depth, part, scratch, sink)?;
+        return Ok(None);
+    }
     match cursor.string_head()? {
         StringHead::Plain(len)
             if len <= PIECE as u64 || (len <= cursor.remaining() as u64 && depth != Depth::Values) =>
@@ -76,18 +80,33 @@ pub(crate) fn begin<F: FnMut(Event<'_>)>(
                 }));
             }
             let bytes = cursor.take(compressed as usize)?;
-            let damaged = |what| Cursor::fault_at(at, FaultKind::Damaged(what));
-            match depth {
-                Depth::Frame => {}
-                Depth::Verify => lzf::check(bytes, len as usize).map_err(damaged)?,
-                Depth::Values => {
-                    let bytes = scratch.lzf.decode(bytes, len as usize).map_err(damaged)?;
-                    sink(Event::Item(Item::Text { part, bytes, last: true }));
-                }
-            }
+            whole(bytes, len as usize, at, depth, part, scratch, sink)?;
         }
     }
     Ok(None)
+}
+
+/// A whole compressed string of at most [`PIECE`] bytes, whose head is at `at`.
+#[inline]
+fn whole<F: FnMut(Event<'_>)>(
+    bytes: &[u8],
+    len: usize,
+    at: usize,
+    depth: Depth,
+    part: Part,
+    scratch: &mut Scratch,
+    sink: &mut F,
+) -> Result<(), Stop> {
+    let damaged = |what| Cursor::fault_at(at, FaultKind::Damaged(what));
+    match depth {
+        Depth::Frame => Ok(()),
+        Depth::Verify => lzf::check(bytes, len).map_err(damaged),
+        Depth::Values => {
+            let bytes = scratch.lzf.decode(bytes, len).map_err(damaged)?;
+            sink(Event::Item(Item::Text { part, bytes, last: true }));
+            Ok(())
+        }
+    }
 }
 
 impl Passing {

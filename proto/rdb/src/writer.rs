@@ -66,8 +66,8 @@ impl Writer {
     pub fn aux(&mut self, key: &[u8], value: &[u8]) -> Result<(), Unwritable> {
         self.require(FIRST_WITH_AUX, "auxiliary fields")?;
         self.out.push(opcode::AUX);
-        self.string(key);
-        self.string(value);
+        put_string(&mut self.out, key);
+        put_string(&mut self.out, value);
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Writer {
     pub fn function(&mut self, source: &[u8]) -> Result<(), Unwritable> {
         self.require(FIRST_WITH_FUNCTIONS, "functions")?;
         self.out.push(opcode::FUNCTION2);
-        self.string(source);
+        put_string(&mut self.out, source);
         Ok(())
     }
 
@@ -91,9 +91,9 @@ impl Writer {
             None => {}
         }
         self.out.push(opcode::HASH_TEMPLATE);
-        self.length(id);
-        self.length(fields.len() as u64);
-        fields.iter().for_each(|field| self.string(field));
+        put_length(&mut self.out, id);
+        put_length(&mut self.out, fields.len() as u64);
+        fields.iter().for_each(|field| put_string(&mut self.out, field));
         self.templates.insert(id, fields.to_vec());
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Writer {
         if self.database != Some(key.database) {
             self.database = Some(key.database);
             self.out.push(opcode::SELECTDB);
-            self.length(u64::from(key.database));
+            put_length(&mut self.out, u64::from(key.database));
         }
         Ok(())
     }
@@ -143,25 +143,25 @@ impl Writer {
     fn not_in_version(&self, what: &str) -> Unwritable {
         Unwritable::NotInVersion { what: what.to_owned(), header: self.header }
     }
+}
 
-    fn string(&mut self, bytes: &[u8]) {
-        self.length(bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
-    }
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
 
-    /// In the shortest form (`rdb.c:rdbSaveLen`).
-    fn length(&mut self, n: u64) {
-        match n {
-            0..=0x3f => self.out.push(n as u8),
-            0x40..=0x3fff => self.out.extend_from_slice(&[(n >> 8) as u8 | 0x40, n as u8]),
-            0x4000..=0xffff_ffff => {
-                self.out.push(0x80);
-                self.out.extend_from_slice(&(n as u32).to_be_bytes());
-            }
-            _ => {
-                self.out.push(0x81);
-                self.out.extend_from_slice(&n.to_be_bytes());
-            }
+/// In the shortest form (`rdb.c:rdbSaveLen`).
+pub(crate) fn put_length(out: &mut Vec<u8>, n: u64) {
+    match n {
+        0..=0x3f => out.push(n as u8),
+        0x40..=0x3fff => out.extend_from_slice(&[(n >> 8) as u8 | 0x40, n as u8]),
+        0x4000..=0xffff_ffff => {
+            out.push(0x80);
+            out.extend_from_slice(&(n as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&n.to_be_bytes());
         }
     }
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use urtext_rdb::{ContentDigest, Depth, DigestBuilder, Event, Limits, Options, Parser, Verifier};
+use urtext_rdb::{ContentDigest, Depth, DigestBuilder, Event, Limits, Options, Parser, Portions, Verifier};
 use urtext_types::Timestamp;
 
 /// The digest of the records whose number modulo `of` is `number`; of functions, in the first.
@@ -41,6 +41,19 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(summary) = verified {
         assert_eq!(summary.digest.as_ref(), Some(&whole));
         assert_eq!(whole.databases().map(|(_, database)| database.keys()).sum::<u64>(), summary.keys());
+    }
+
+    if sound {
+        let (mut portions, mut sum) = (Portions::new(Limits::default(), size * 16), ContentDigest::default());
+        let mut take = |portion: Vec<u8>| {
+            let (of_portion, sound) = digest(&portion, portion.len(), 0, 1);
+            assert!(sound);
+            sum.merge(&of_portion);
+        };
+        portions.feed(input, &mut take).expect("the whole is sound");
+        let (last, _) = portions.finish().expect("the whole is sound");
+        last.map(take);
+        assert_eq!(sum, whole);
     }
 
     let mut parser = Parser::new(Depth::Values, Limits::default());

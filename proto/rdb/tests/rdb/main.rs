@@ -7,6 +7,7 @@ mod damage;
 mod fuzzed;
 mod made_up;
 mod memory;
+mod portions;
 mod support;
 mod table;
 mod writing;

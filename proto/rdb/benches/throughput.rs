@@ -2,7 +2,8 @@
 //!
 //! `RDB=dump.rdb cargo bench -p urtext-rdb` for this library alone; `tests/bench-rdb` makes the file and runs other
 //! readers beside it. Each row is a process of its own, so that its peak is its own: `throughput ROW FILE` prints
-//! seconds and bytes. Time is processor time, so that a busy machine does not count; the best of [`ROUNDS`].
+//! seconds and bytes. Time is processor time, so that a busy machine does not count; the best of [`ROUNDS`]. Only the
+//! rows with threads are measured by the clock on the wall, which a busy machine does slow down.
 
 use std::{
     env,
@@ -11,22 +12,40 @@ use std::{
     io::{Read as _, Write as _},
     path::Path,
     process::Command,
-    time::Duration,
+    sync::{Mutex, OnceLock, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use crc_fast::{CrcAlgorithm, Digest};
 use sha2::{Digest as _, Sha256};
-use urtext_rdb::{Depth, DigestBuilder, Event, Limits, Options, Parser, Verifier};
+use urtext_rdb::{ContentDigest, Depth, DigestBuilder, Event, Limits, Options, Parser, Portions, RdbError, Verifier};
 
 const ROUNDS: usize = 3;
-/// A round lasts at least this long: the kernel counts in ticks of 10 ms.
+/// A round lasts at least this long: some kernels count in ticks of 10 ms.
 const ROUND: Duration = Duration::from_millis(400);
 /// As much as one read from a socket or a file gives.
 const PIECE: usize = 64 << 10;
+/// What a thread digests at a time, and how many such portions may wait for one.
+const PORTION: usize = 1 << 20;
+const PORTIONS_WAITING: usize = 4;
 
-/// In memory, as a caller feeds it; the last three open and read the file, as other programs do.
-const ROWS: &[&str] =
-    &["crc64", "sha256", "frame", "verify", "values", "digest", "file:frame", "file:verify", "file:values"];
+/// In memory, as a caller feeds it; those of `file:` open and read the file, as other programs do. `digest:2` cuts it into
+/// portions on one thread and digests them on two.
+const ROWS: &[&str] = &[
+    "crc64",
+    "sha256",
+    "frame",
+    "verify",
+    "values",
+    "digest",
+    "digest:1",
+    "digest:2",
+    "file:frame",
+    "file:verify",
+    "file:values",
+    "file:digest",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo adds `--bench`.
@@ -57,10 +76,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Prints the seconds of one pass, and the peak of memory without the file itself.
 fn measure(row: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     let (seconds, held) = match row.strip_prefix("file:") {
-        Some(row) => (best(|| run(row, &mut |take| read(path, take)))?, 0),
+        Some(row) => (best(processor_time, &mut || run(row, &mut |take| read(path, take)))?, 0),
         None => {
             let file = fs::read(path)?;
-            (best(|| run(row, &mut |take| file.chunks(PIECE).try_for_each(take)))?, file.len() as u64)
+            let mut pass = || match row.strip_prefix("digest:") {
+                Some(threads) => digest_on_threads(&file, threads.parse()?),
+                None => run(row, &mut |take| file.chunks(PIECE).try_for_each(take)),
+            };
+            let clock = if row.starts_with("digest:") { on_the_wall } else { processor_time };
+            (best(clock, &mut pass)?, file.len() as u64)
         }
     };
     writeln!(std::io::stdout(), "{} {}", seconds.as_secs_f64(), peak_memory().saturating_sub(held))?;
@@ -128,23 +152,65 @@ fn events(depth: Depth, feed: &mut dyn FnMut(Take<'_>) -> Result<(), Failure>) -
     Ok(())
 }
 
+/// Cuts the file into portions here, and digests them on so many other threads.
+fn digest_on_threads(file: &[u8], threads: usize) -> Result<(), Failure> {
+    let (send, receive) = mpsc::sync_channel::<Vec<u8>>(PORTIONS_WAITING);
+    let receive = Mutex::new(receive);
+    let digest = || -> Result<ContentDigest, RdbError> {
+        let mut digest = DigestBuilder::new();
+        loop {
+            // In a statement of its own, so that the lock is held while waiting only.
+            let next = receive.lock().expect("nobody panics with the lock").recv();
+            let Ok(portion) = next else { return Ok(digest.finish()) };
+            let mut parser = Parser::new(Depth::Values, Limits::default());
+            parser.feed(&portion, &mut |event: Event<'_>| digest.event(&event))?;
+            parser.finish()?;
+        }
+    };
+    let whole = thread::scope(|scope| -> Result<ContentDigest, Failure> {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(digest)).collect();
+        let mut portions = Portions::new(Limits::default(), PORTION);
+        // A thread that is gone has its own error.
+        let mut hand_out = |portion| drop(send.send(portion));
+        file.chunks(PIECE).try_for_each(|piece| portions.feed(piece, &mut hand_out))?;
+        portions.finish()?.0.map(hand_out);
+        drop(send);
+        let mut whole = ContentDigest::default();
+        for worker in workers {
+            whole.merge(&worker.join().expect("no thread panics")?);
+        }
+        Ok(whole)
+    })?;
+    std::hint::black_box(whole.root());
+    Ok(())
+}
+
 /// The time of one pass, in the best round.
-fn best(mut pass: impl FnMut() -> Result<(), Failure>) -> Result<Duration, Failure> {
+fn best(clock: fn() -> Duration, pass: &mut dyn FnMut() -> Result<(), Failure>) -> Result<Duration, Failure> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
-        let start = processor_time();
+        let start = clock();
         let mut passes = 0;
-        while processor_time() - start < ROUND {
+        while clock() - start < ROUND {
             pass()?;
             passes += 1;
         }
-        best = best.min((processor_time() - start) / passes);
+        best = best.min((clock() - start) / passes);
     }
     Ok(best)
 }
 
-/// Of this process, in ticks of 10 ms.
+fn on_the_wall() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// Of the one thread: in nanoseconds where the kernel tells them, else in ticks of 10 ms.
 fn processor_time() -> Duration {
+    let exact = fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    if let Some(Ok(nanoseconds)) = exact.split_whitespace().next().map(str::parse) {
+        return Duration::from_nanos(nanoseconds);
+    }
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Behind the name, which may hold anything: utime and stime are the fields 14 and 15.
     let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);

@@ -3,7 +3,7 @@
 use thiserror::Error;
 use urtext_types::{ErrorKind, Explain};
 
-use crate::RdbHeader;
+use crate::{RdbHeader, opcode};
 
 /// Why bytes are not an RDB that can be read. Offsets count from the first byte of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -69,7 +69,15 @@ impl Explain for RdbError {
             Self::UnknownVersion { .. } | Self::UnknownType { .. } | Self::UnknownOpcode { .. } => {
                 "the file is from a newer server than this program knows: update Urtext"
             }
-            Self::Unreadable { .. } => "load it into a server that reads it, and take the snapshot there",
+            // The same byte is Valkey's UPDATE, of a forkless save.
+            Self::Unreadable { byte: opcode::HASH_TEMPLATE, .. } => {
+                "set bgsave-default-method to fork on the server, then take the snapshot again"
+            }
+            // From release candidates of old.
+            Self::Unreadable { byte: 6 | opcode::FUNCTION_PRE_GA, .. } => {
+                "load it into a server that reads it, and take the snapshot there"
+            }
+            Self::Unreadable { .. } => "delete keys of this type from the server, or update Urtext to read them",
             Self::TooLarge { .. } => "raise the limit if this machine has the memory",
             Self::Truncated { .. } => "the copy was interrupted: take it again",
             Self::Damaged { .. } | Self::WrongChecksum { .. } => {

@@ -105,6 +105,7 @@ fn damage_is_named_with_its_place_and_exit_code() {
         urtext(&["diff", text(&path), text(&file)]).expect(code).says(words);
     };
     check("cut", &sound[..sound.len() / 2], 7, &["cut off after", "take it again"]);
+    check("empty", b"", 7, &[": empty", "take it again"]);
     let mut flipped = sound.clone();
     flipped[sound.len() / 2] ^= 1;
     check("flipped", &flipped, 7, &["use another copy"]);
@@ -123,8 +124,32 @@ fn damage_is_named_with_its_place_and_exit_code() {
 
     urtext(&["verify", "--file", text(odd.path())]).expect(2).says(&["is a directory"]);
     urtext(&["inspect", "no-such-file"]).expect(3).says(&["no such file", "id of a backup"]);
+    urtext(&["verify", "--file", "no-such-file"]).expect(3).says(&["no such file", "hint:", "by its id alone"]);
     urtext(&["inspect", "01M823FD2KCZHKAZ5ZFCCVWTAC"]).expect(2).says(&["which coordinator"]);
     urtext(&["diff", "-", "-"]).expect(2).says(&["stdin"]);
+}
+
+#[test]
+fn whatever_keys_are_called_the_tables_fit() {
+    let server = Server::start(Version::Redis82);
+    let odd = ["k".repeat(300), format!("{}:{}", "p ".repeat(31), "q".repeat(40)), "\u{1}\n \u{202e}".repeat(20)];
+    for key in &odd {
+        server.call(&["SET", key, "value"]);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, empty) = (folder.path().join("a.rdb"), folder.path().join("b.rdb"));
+    fs::copy(save(&server), &file).expect("copied");
+    server.call(&["FLUSHALL"]);
+    fs::copy(save(&server), &empty).expect("copied");
+    let tables =
+        [urtext(&["inspect", text(&file)]).expect(0), urtext(&["diff", text(&file), text(&empty), "--keys"]).expect(9)];
+    for printed in tables.map(|output| output.stdout) {
+        let wide = printed.lines().find(|line| line.chars().count() > 100 && !line.contains(text(folder.path())));
+        assert_eq!(wide, None, "{printed}");
+        assert_eq!(printed.matches('…').count(), odd.len(), "{printed}");
+    }
+    let whole = urtext(&["inspect", text(&file), "--json"]).expect(0).json();
+    assert!(whole["largest"].to_string().contains(&"q".repeat(40)), "JSON has them whole");
 }
 
 /// The change that `--keys` tells of each key.

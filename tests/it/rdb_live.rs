@@ -1,15 +1,20 @@
 //! A file says what its server says: every type, every encoding, every version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use urtext_rdb::{Options, Verifier};
+use urtext_rdb::{Depth, Event, Options, SLOTS, Verifier, key_slot};
 use urtext_tests::{
     encodings::load_every_encoding,
-    servers::{Server, Version},
+    eventually::until,
+    ports::free_port,
+    servers::{self, Server, Version},
 };
 
 use crate::{
-    rdb_contents::{assert_same, functions_of_file, functions_of_server, of_file, of_server, saved},
+    rdb_contents::{assert_same, digest, events, functions_of_file, functions_of_server, of_file, of_server, saved},
     rdb_sightings::sightings,
 };
 
@@ -204,4 +209,67 @@ fn a_file_of_valkey_8_1_says_what_its_server_says() {
 #[test]
 fn a_file_of_valkey_9_1_says_what_its_server_says() {
     check(Version::Valkey91);
+}
+
+/// Slots as the file announces them: number of the slot, keys, keys that expire; and how many of its keys follow.
+fn slots_of_file(file: &[u8]) -> BTreeMap<u64, [u64; 4]> {
+    let mut slots = BTreeMap::<u64, [u64; 4]>::new();
+    let mut current = None;
+    events(file, Depth::Verify, &mut |event| {
+        let told = match event {
+            Event::SlotInfo { slot, keys, expires } => [slot, keys, expires],
+            Event::Aux { key: b"slot-info", value } => {
+                // Valkey 9 adds a fourth: hashes whose fields expire.
+                let numbers = String::from_utf8_lossy(value).into_owned();
+                let mut numbers = numbers.split(',').map(|text| text.parse().expect("a number"));
+                [(); 3].map(|()| numbers.next().expect("three numbers"))
+            }
+            Event::Key(key) => {
+                if let Some(slot) = current {
+                    assert_eq!(u64::from(key_slot(key.key)), slot, "a key behind another slot");
+                    let [_, _, follow, expire] = slots.get_mut(&slot).expect("the slot at hand");
+                    *follow += 1;
+                    *expire += u64::from(key.expires_at.is_some());
+                }
+                return;
+            }
+            _ => return,
+        };
+        current = Some(told[0]);
+        assert_eq!(slots.insert(told[0], [told[1], told[2], 0, 0]), None, "a slot comes once");
+    });
+    slots
+}
+
+#[test]
+fn a_node_of_a_cluster_tells_its_slots() {
+    let fill = |server: &Server| {
+        for n in 0..300 {
+            server.call(&["SET", &format!("key:{n}"), &n.to_string()]);
+            if n % 3 == 0 {
+                server.call(&["PEXPIREAT", &format!("key:{n}"), "2000000000000"]);
+            }
+            server.call(&["RPUSH", &format!("list:{{tag{}}}:{n}", n % 7), "one", "two"]);
+        }
+    };
+    // Redis 6.2 writes none, and its second port cannot be chosen.
+    for version in Version::ALL.into_iter().filter(|version| version.is_7_or_later()) {
+        let options = servers::Options::default().set("cluster-enabled", "yes");
+        let node = Server::with(version, options.set("cluster-port", &free_port().to_string()));
+        let all: Vec<String> = (0..SLOTS).map(|slot| slot.to_string()).collect();
+        let words: Vec<&str> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(all.iter().map(String::as_str)).collect();
+        node.call(&words);
+        until("the cluster is up", Duration::from_secs(60), || node.try_call(&["SET", "key:0", "0"]).is_ok());
+        fill(&node);
+        let file = saved(&node);
+        let slots = slots_of_file(&file);
+        let tells = matches!(version, Version::Redis82 | Version::Valkey81 | Version::Valkey91);
+        assert_eq!(!slots.is_empty(), tells, "{}", version.name());
+        for (slot, [keys, expires, follow, expire]) in slots {
+            assert_eq!((keys, expires), (follow, expire), "slot {slot} of {}", version.name());
+        }
+        let single = Server::start(version);
+        fill(&single);
+        assert_eq!(digest(&file), digest(&saved(&single)), "{}: where a key lives is no content", version.name());
+    }
 }

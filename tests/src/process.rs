@@ -40,10 +40,11 @@ impl Output {
         self
     }
 
-    /// Fails the test unless standard error holds each of `words`, in any case: what a message must say.
+    /// Fails the test unless standard error holds each of `words`, in any case and however it is wrapped: what a
+    /// message must say.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {
-        let message = self.stderr.to_lowercase();
+        let message = self.stderr.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         for word in words {
             assert!(message.contains(&word.to_lowercase()), "{} does not say {word:?}:\n{}", self.command, self.stderr);
         }

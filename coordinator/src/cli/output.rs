@@ -36,13 +36,12 @@ impl Output {
 
     /// A remark beside the data.
     pub fn note(&self, text: impl Display) -> io::Result<()> {
-        writeln!(anstream::stderr().lock(), "{text}")
+        writeln!(anstream::stderr().lock(), "{}", fitted(&text.to_string(), WIDTH).join("\n"))
     }
 
     /// A remark that somebody should act on.
     pub fn warning(&self, text: impl Display) -> io::Result<()> {
-        let yellow = anstyle::AnsiColor::Yellow.on_default().bold();
-        writeln!(anstream::stderr().lock(), "{yellow}warning{yellow:#}: {text}")
+        write_labelled(&mut anstream::stderr().lock(), ("warning", anstyle::AnsiColor::Yellow), &text.to_string())
     }
 }
 
@@ -54,12 +53,25 @@ pub fn print_error(error: &(impl Explain + 'static)) {
 }
 
 fn write_error(to: &mut impl Write, error: &(impl Explain + 'static)) -> io::Result<()> {
-    let (red, blue) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Cyan.on_default().bold());
-    writeln!(to, "{red}error{red:#}: {}", Chain(error))?;
+    write_labelled(to, ("error", anstyle::AnsiColor::Red), &Chain(error).to_string())?;
     match error.hint() {
-        Some(hint) => writeln!(to, "{blue}hint{blue:#}: {hint}"),
+        Some(hint) => write_labelled(to, ("hint", anstyle::AnsiColor::Cyan), &hint),
         None => Ok(()),
     }
+}
+
+/// `label: text`, in as many lines as it takes to fit [`WIDTH`].
+fn write_labelled(to: &mut impl Write, label: (&str, anstyle::AnsiColor), text: &str) -> io::Result<()> {
+    let (label, style) = (label.0, label.1.on_default().bold());
+    let indent = label.len() + 2;
+    let lines = fitted(text, WIDTH - indent).join(&format!("\n{:indent$}", ""));
+    writeln!(to, "{style}{label}{style:#}: {lines}")
+}
+
+/// The lines of `text`, those that are too long wrapped.
+fn fitted(text: &str, width: usize) -> Vec<String> {
+    let fit = |line: &str| if line.chars().count() <= width { vec![line.to_owned()] } else { wrap(line, width) };
+    text.lines().flat_map(fit).collect()
 }
 
 /// Columns with a heading; the last one wraps, so that a row fits [`WIDTH`].
@@ -67,11 +79,18 @@ fn write_error(to: &mut impl Write, error: &(impl Explain + 'static)) -> io::Res
 pub struct Table {
     heading: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    ends_in_names: bool,
 }
 
 impl Table {
     pub fn new<const N: usize>(heading: [&'static str; N]) -> Self {
-        Self { heading: heading.to_vec(), rows: Vec::new() }
+        Self { heading: heading.to_vec(), rows: Vec::new(), ends_in_names: false }
+    }
+
+    /// The last column holds names of keys: a space is part of them, and one that is too long is cut off. `--json`
+    /// tells them whole.
+    pub fn of_names<const N: usize>(heading: [&'static str; N]) -> Self {
+        Self { ends_in_names: true, ..Self::new(heading) }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -103,7 +122,8 @@ impl Display for Table {
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(&format!("{cell:width$}  "));
             }
-            for (part, text) in wrap(&row[last], room).into_iter().enumerate() {
+            let parts = if self.ends_in_names { vec![cut(&row[last], room)] } else { wrap(&row[last], room) };
+            for (part, text) in parts.into_iter().enumerate() {
                 if part > 0 {
                     lines.push(line);
                     line = " ".repeat(indent);
@@ -115,6 +135,14 @@ impl Display for Table {
         }
         f.write_str(&lines.join("\n"))
     }
+}
+
+/// `text`, or as much of its beginning as fits `width` with a mark that there is more.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// `text` in lines of at most `width` characters, broken at spaces; a longer word has a line of its own. What
@@ -204,8 +232,33 @@ mod tests {
     }
 
     #[test]
+    fn a_long_error_is_in_lines_that_fit() {
+        let error = Fault::new(ErrorKind::Integrity, "too much is wrong here ".repeat(9)).with_hint("look again");
+        let mut printed = Vec::new();
+        write_error(&mut anstream::StripStream::new(&mut printed), &error).expect("a vector");
+        let printed = String::from_utf8(printed).expect("text");
+        let lines: Vec<&str> = printed.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{printed}");
+        assert!(lines[0].starts_with("error: too") && lines[1].starts_with("       "), "{printed}");
+        assert_eq!(lines.last(), Some(&"hint: look again"));
+    }
+
+    #[test]
     fn a_command_stays_on_one_line() {
         assert_eq!(wrap("say `urtext snapshot orders` now", 24), ["say", "`urtext snapshot orders`", "now"]);
+    }
+
+    #[test]
+    fn names_are_cut_off_and_never_broken() {
+        let mut table = Table::of_names(["KEYS", "PREFIX"]);
+        table.row(["1".to_owned(), "a b c".repeat(40)]);
+        table.row(["2".to_owned(), "é".repeat(94)]);
+        let printed = anstream::adapter::strip_str(&table.to_string()).to_string();
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines.len(), 3, "{printed}");
+        assert_eq!(lines[1].chars().count(), WIDTH);
+        assert!(lines[1].ends_with('…'));
+        assert!(lines[2].ends_with('é'));
     }
 
     #[test]

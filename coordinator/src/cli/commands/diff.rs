@@ -262,7 +262,7 @@ fn print(context: &Context, value: &json::Diff, keys: bool) -> Result<(), Stop> 
         let json::Differences { added, removed, changed, expiry } = differences;
         [added, removed, changed, expiry].map(u64::to_string)
     };
-    let mut table = Table::new(["ADDED", "REMOVED", "CHANGED", "EXPIRY", "DATABASE", "PREFIX"]);
+    let mut table = Table::of_names(["ADDED", "REMOVED", "CHANGED", "EXPIRY", "DATABASE", "PREFIX"]);
     for entry in &value.prefixes {
         let [added, removed, changed, expiry] = row(&entry.differences);
         let prefix = entry.prefix.clone().unwrap_or_else(|| "(none)".to_owned());
@@ -285,7 +285,7 @@ fn print(context: &Context, value: &json::Diff, keys: bool) -> Result<(), Stop> 
         output.text("\nthe function libraries differ")?;
     }
     if keys && !value.keys.is_empty() {
-        let mut table = Table::new(["KEY IS", "TYPE", "DATABASE", "KEY"]);
+        let mut table = Table::of_names(["KEY IS", "TYPE", "DATABASE", "KEY"]);
         for key in &value.keys {
             table.row([key.change.to_owned(), key.r#type.clone(), key.database.to_string(), key.key.clone()]);
         }

@@ -111,7 +111,7 @@ fn print(context: &Context, value: &json::Inspected) -> Result<(), Stop> {
         let (keys, bytes) = (entry.amount.keys.to_string(), size(entry.amount.bytes));
         types.row([entry.r#type.clone(), entry.layout.clone(), keys, bytes]);
     }
-    let mut prefixes = Table::new(["KEYS", "BYTES", "DATABASE", "PREFIX"]);
+    let mut prefixes = Table::of_names(["KEYS", "BYTES", "DATABASE", "PREFIX"]);
     for entry in &value.prefixes {
         let prefix = entry.prefix.clone().unwrap_or_else(|| "(none)".to_owned());
         prefixes.row([entry.amount.keys.to_string(), size(entry.amount.bytes), entry.database.to_string(), prefix]);
@@ -125,7 +125,7 @@ fn print(context: &Context, value: &json::Inspected) -> Result<(), Stop> {
     for span in value.expiries.spans.iter().filter(|span| span.keys > 0) {
         expiries.row([span.keys.to_string(), span.span.to_owned()]);
     }
-    let mut largest = Table::new(["BYTES", "TYPE", "DATABASE", "KEY"]);
+    let mut largest = Table::of_names(["BYTES", "TYPE", "DATABASE", "KEY"]);
     for key in &value.largest {
         largest.row([size(key.bytes), key.r#type.clone(), key.database.to_string(), key.key.clone()]);
     }

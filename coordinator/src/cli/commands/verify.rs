@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use urtext_proto::pb;
 use urtext_rdb::RdbError;
-use urtext_types::{ByteCount, ErrorKind};
+use urtext_types::{ByteCount, ErrorKind, Explain};
 
 use super::inspect::{Inspecting, keys_in_words, settings};
 use crate::{
@@ -14,14 +14,21 @@ use crate::{
         client::refused,
         json,
         output::Progress,
-        source::{named_file, rdb_fault},
+        source::{named_file, open_file, rdb_fault},
     },
     clock::Clock,
 };
 
 pub(in crate::cli) async fn run(context: &Context, args: args::Verify) -> Result<Ended, Stop> {
     let Some(file) = args.file else { return stored(context, args).await };
-    let source = context.open_source(&named_file(file), None, &args::Alone::default()).await?;
+    let source = match named_file(file) {
+        // An id has no place here: what is not found is a file.
+        args::Named::File(path) => open_file(&path).map_err(|fault| match fault.kind() {
+            ErrorKind::NotFound => fault.with_hint("name a file, or - for stdin; a backup is verified by its id alone"),
+            _ => fault,
+        })?,
+        other => context.open_source(&other, None, &args::Alone::default()).await?,
+    };
     let name = source.name.clone();
     let inspecting = Inspecting::new(format!("verify {name}"), settings(0, b':'));
     let report = source.read_into(inspecting).await?;

@@ -65,7 +65,7 @@ impl Worker {
         let span = info_span!("task", %id);
         let run = async move {
             // A task that ends without a result would count as running until the agent is started anew.
-            let carried_out = AssertUnwindSafe(worker.carry_out(id, work, &cancel)).catch_unwind();
+            let carried_out = AssertUnwindSafe(Box::pin(worker.carry_out(id, work, &cancel))).catch_unwind();
             let outcome = carried_out.await.unwrap_or_else(|_| panicked());
             match &outcome {
                 Outcome::Failed(failure) if failure.kind == kind_name(ErrorKind::Unavailable) => {

@@ -15,6 +15,7 @@ use urtext_tests::{
     object_server::ObjectServer,
     process::run,
     road::{Mishap, Request, Road},
+    say,
     servers::{Server, Version},
 };
 use urtext_types::Timestamp;
@@ -113,7 +114,13 @@ fn swept(address: &str) -> Vec<String> {
     again.args(["--exact", "faults::sweeper", "--nocapture"]);
     again.env(SWEEP, address).envs(ObjectServer::credentials());
     let ended = run(&mut again, SOON * 4).expect(0);
-    ended.stdout.lines().filter_map(|line| line.strip_prefix("left ")).map(str::to_owned).collect()
+    ended
+        .stdout
+        .lines()
+        .chain(ended.stderr.lines())
+        .filter_map(|line| line.strip_prefix("left "))
+        .map(str::to_owned)
+        .collect()
 }
 
 const SWEEP: &str = "URTEXT_TEST_SWEEP";
@@ -140,7 +147,7 @@ fn sweeper() {
         assert!(outcome.failed.is_empty(), "{outcome:?}");
         let mut left = store.list(&urtext_repository::ObjectPrefix::all());
         while let Some(object) = left.next().await {
-            println!("left {}", object.expect("listed").name);
+            say(&format!("left {}", object.expect("listed").name));
         }
     });
 }

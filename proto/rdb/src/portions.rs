@@ -81,12 +81,8 @@ impl Cut {
                 }
             }
             Event::Raw(bytes) => self.portion.extend_from_slice(bytes),
-            Event::KeyEnd(_) => {
-                // All of them together are at most about twice the file, whatever it says.
-                if self.portion.len() >= self.size.max(2 * self.templates.len()) {
-                    return self.end();
-                }
-            }
+            // All of them together are at most about twice the file, whatever it says.
+            Event::KeyEnd(_) if self.portion.len() >= self.size.max(2 * self.templates.len()) => return self.end(),
             _ => {}
         }
         None

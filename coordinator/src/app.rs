@@ -21,6 +21,7 @@ use crate::{
     fleet::Fleet,
     histories::Histories,
     objects::{OBJECTS_AT_ONCE, PutGate},
+    reconcile::Compared,
     records::RecordClock,
     repositories::Repositories,
     restoring::Plans,
@@ -58,6 +59,8 @@ pub struct App {
     pub record_clock: RecordClock,
     /// A record is not in every repository yet.
     pub records_to_spread: AtomicBool,
+    /// When everything was last compared.
+    pub compared: Compared,
     /// Held while the index is made again.
     pub rebuilding: tokio::sync::Mutex<()>,
     /// Held while something is deleted.
@@ -135,6 +138,7 @@ impl App {
             unreadable_records: Mutex::default(),
             record_clock: RecordClock::default(),
             records_to_spread: AtomicBool::new(true),
+            compared: Compared::default(),
             rebuilding: tokio::sync::Mutex::default(),
             pruning: tokio::sync::Mutex::default(),
             unsaved: Mutex::default(),

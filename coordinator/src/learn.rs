@@ -18,6 +18,9 @@ use crate::{
 /// A crash loses at most so much of what was observed.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
+/// So many marks wait to be saved while manifests are read: 200 bytes each.
+const MARKS_WAITING: usize = 5000;
+
 /// How often old marks are thinned out.
 const THIN_EVERY: Duration = Duration::from_secs(600);
 
@@ -99,6 +102,16 @@ impl App {
         }
     }
 
+    /// Saves marks before there are many: reading a whole repository learns some of every backup.
+    pub async fn save_marks_if_many(&self) {
+        let marks = self.unsaved.lock().expect("nothing panics while it holds what is unsaved").marks.len();
+        if marks >= MARKS_WAITING
+            && let Err(error) = self.save_observations().await
+        {
+            warn!(error = %Chain(&error), "could not save how far the histories have come; trying again");
+        }
+    }
+
     async fn save_observations(&self) -> Result<(), CatalogError> {
         let seen = self.fleet.take_unsaved();
         let unsaved = std::mem::take(&mut *self.unsaved.lock().expect("nothing panics while it holds what is unsaved"));
@@ -127,9 +140,8 @@ impl App {
     /// The catalog drops the marks that memory drops: after a restart the same is known.
     async fn thin_marks(&self) -> Result<(), CatalogError> {
         for shard in self.shards(None) {
-            let backups = self.catalog.backups(Some(&shard.deployment)).await?;
-            let positions =
-                backups.iter().filter(|entry| entry.shard == shard.shard).filter_map(|entry| entry.position);
+            let backups = self.catalog.backups_of(&shard).await?;
+            let positions = backups.iter().filter_map(|entry| entry.position);
             let gone = self.histories.with(&shard, |known| known.thin(self.clock.now(), positions));
             self.catalog.drop_marks(&shard, &gone).await?;
         }

@@ -34,6 +34,7 @@ pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod learn;
+pub mod manifests;
 pub mod objects;
 pub mod proving;
 pub mod prune;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt};
 use tracing::info;
 use urtext_planner::{RetentionReason, print_retention};
 use urtext_repository::{
-    BackupKey, PruneOutcome, PrunePlan, PruneRequest, RecordBody, Repository, Sha256Digest, SweepStore,
+    BackupKey, PruneOutcome, PrunePlan, PruneRequest, RecordBody, Repository, Sha256Hasher, SweepStore,
 };
 use urtext_types::{BackupId, ByteCount, Chain, DeploymentName, ErrorKind, RepositoryName};
 
@@ -82,10 +82,8 @@ impl App {
         for (repository, store) in repositories.iter_mut().zip(stores) {
             self.note(repository, &ask.by).await?;
             let outcome = repository.plan.execute(store.as_ref()).await;
-            for key in &outcome.removed {
-                let forgotten = self.catalog.remove_copy(key, &repository.name).await;
-                forgotten.map_err(Fault::while_doing("forget a backup that was removed"))?;
-            }
+            let forgotten = self.catalog.remove_copies(&outcome.removed, &repository.name).await;
+            forgotten.map_err(Fault::while_doing("forget backups that were removed"))?;
             repository.outcome = Some(outcome);
         }
         Ok(Pruned { plan, retained, repositories })
@@ -160,16 +158,16 @@ async fn open_to_sweep(place: &Place) -> Result<std::sync::Arc<dyn SweepStore>, 
 
 /// The same text for the same deletions.
 fn stands_for(repositories: &[PrunedRepository]) -> String {
-    let mut all = String::new();
+    let mut all = Sha256Hasher::default();
     for PrunedRepository { name, plan, .. } in repositories {
         for folder in plan.backups.iter().chain(&plan.orphans) {
-            all.push_str(&format!("{name} {}\n", folder.key));
+            all.update(format!("{name} {}\n", folder.key).as_bytes());
         }
         for left in &plan.unfinished {
-            all.push_str(&format!("{name} {}#{}\n", left.object, left.attempt));
+            all.update(format!("{name} {}#{}\n", left.object, left.attempt).as_bytes());
         }
     }
-    Sha256Digest::of(all.as_bytes()).to_string()
+    all.finish().to_string()
 }
 
 /// What was done, or would be, in a few lines.

@@ -3,30 +3,43 @@
 //!
 //! Kept is what no repository has: who may connect, what is under way, what was observed. All else comes from
 //! the manifests and the records, so that a catalog which has gone wrong, or was edited, is right again.
+//!
+//! What is read goes into tables beside the index in use, some hundred backups at a time, and takes its place in the end.
+//!
+//! **Memory**: some 150 bytes for each backup: its id, and what was proved of it. A manifest is forgotten once it was
+//! read.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod proofs;
 
+use std::{
+    collections::{BTreeSet, HashSet},
+    pin::pin,
+};
+
+use futures::StreamExt;
 use tracing::info;
-use urtext_repository::{BackupKey, Manifest, Proof, RecordKind};
-use urtext_types::{Chain, RepositoryId, RepositoryName, Timestamp};
+use urtext_repository::{RecordKind, Repository};
+use urtext_types::{BackupId, Chain, ForkEdge};
 
+use self::proofs::Proofs;
 use crate::{
     Fault,
     app::App,
-    catalog::{BackupEntry, Copies, CopyState, Index, KnownEdge},
-    reconcile::{Look, entry, estimated_clock, learn_from},
-    records::{Proved, Recalled, Recollection},
+    catalog::{BackupEntry, CopyState, Index, KnownEdge, StagedBackup, StagedCopy},
+    manifests::{Look, MANIFESTS_KEPT_AT_ONCE, edges, entry, estimated_clock, learn_from},
+    records::{Recalled, Recollection},
+    repositories::Place,
     shard::ShardKey,
 };
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    pub backups: usize,
+    pub backups: u64,
     /// Of those: not in the catalog before.
-    pub backups_found: usize,
+    pub backups_found: u64,
     /// In the catalog before, and not in the repository.
-    pub backups_gone: usize,
+    pub backups_gone: u64,
     pub edges: usize,
     pub contradictions: usize,
     pub accepted: usize,
@@ -35,11 +48,19 @@ pub struct Rebuilt {
     pub unreadable: Vec<String>,
 }
 
-/// What one manifest says of the histories.
+/// What the manifests said of the histories, each statement once, in the order of the backups.
+#[derive(Default)]
 struct Told {
-    shard: ShardKey,
-    manifest: Manifest,
-    received_at: Timestamp,
+    edges: Vec<(ShardKey, ForkEdge)>,
+    known: HashSet<(ShardKey, ForkEdge)>,
+}
+
+impl Told {
+    fn tell(&mut self, shard: &ShardKey, edge: ForkEdge) {
+        if self.known.insert((shard.clone(), edge)) {
+            self.edges.push((shard.clone(), edge));
+        }
+    }
 }
 
 impl App {
@@ -52,37 +73,30 @@ impl App {
         let attempt = || "rebuild the catalog".to_owned();
         self.record_edges().await?;
         self.spread_records().await;
-        let before = self.catalog.backups(None).await.map_err(Fault::while_doing(attempt()))?;
-        let before: BTreeMap<BackupKey, BackupEntry> = before.into_iter().map(|entry| (entry.key(), entry)).collect();
-        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::Verified];
+        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch];
         let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         let mut rebuilt = Rebuilt { unreadable, ..Rebuilt::default() };
         let mut index = Index::default();
-        let mut proofs = Vec::new();
         for (shard, recalled) in recalled {
             match recalled {
                 Recalled::Fork(edge) => index.edges.push((shard, KnownEdge { edge, recorded: true })),
                 Recalled::Decision(decision) => index.decisions.push((shard, decision)),
                 Recalled::Vouch(vouch) => index.vouches.push((shard, vouch)),
-                Recalled::Proof(proof) => proofs.push((shard, proof)),
             }
         }
-        let told = self.read_manifests(&before, &mut index, &mut rebuilt).await?;
-        self.apply_proofs(&proofs, &mut index).await;
-        let listed: BTreeSet<BackupKey> = index.backups.iter().map(BackupEntry::key).collect();
-        rebuilt.backups = listed.len();
-        rebuilt.backups_found = listed.iter().filter(|key| !before.contains_key(key)).count();
-        rebuilt.backups_gone = before.keys().filter(|key| !listed.contains(key)).count();
         (rebuilt.accepted, rebuilt.vouches) = (index.decisions.len(), index.vouches.len());
+        let proofs = self.read_proofs(&mut rebuilt.unreadable).await?;
+        let told = self.read_repositories(&proofs, &mut rebuilt).await?;
+        drop(proofs);
 
-        self.catalog.replace_index(&index).await.map_err(Fault::while_doing(attempt()))?;
+        let replaced = self.catalog.replace_index(&index).await.map_err(Fault::while_doing(attempt()))?;
+        (rebuilt.backups, rebuilt.backups_found, rebuilt.backups_gone) =
+            (replaced.backups, replaced.found, replaced.gone);
         let known = self.catalog.lineages().await.map_err(Fault::while_doing(attempt()))?;
         self.histories.relearn(&known);
-        for Told { shard, manifest, received_at } in told {
-            let clock = estimated_clock(&manifest);
-            for learned in self.histories.with(&shard, |known| learn_from(known, &manifest, received_at, clock)) {
-                self.keep(&shard, learned).await;
-            }
+        for (shard, edge) in told.edges {
+            let learned = self.histories.with(&shard, |known| known.learn_edge(edge));
+            self.keep(&shard, learned).await;
         }
         // What was committed meanwhile.
         self.reconcile(None).await?;
@@ -96,47 +110,15 @@ impl App {
         Ok(rebuilt)
     }
 
-    /// What was proved of the copies, the later finding instead of the earlier one.
-    async fn apply_proofs(&self, proofs: &[(ShardKey, Proved)], index: &mut Index) {
-        let mut names: BTreeMap<RepositoryId, RepositoryName> = BTreeMap::new();
-        for place in self.repositories.iter() {
-            // Of one that is down nothing new is known.
-            if let Ok(repository) = place.open_unless_resting().await {
-                names.insert(repository.header().repository, place.name().clone());
-            }
-        }
-        let by_key: BTreeMap<BackupKey, usize> =
-            index.backups.iter().enumerate().map(|(place, entry)| (entry.key(), place)).collect();
-        for (shard, proof) in proofs {
-            let Some(name) = names.get(&proof.repository) else { continue };
-            let all = proof.good.iter().map(|id| (id, None));
-            for (id, reason) in all.chain(proof.damaged.iter().map(|(id, reason)| (id, Some(reason)))) {
-                let key = BackupKey { deployment: shard.deployment.clone(), shard: shard.shard.clone(), id: *id };
-                let entry = by_key.get(&key).map(|place| &mut index.backups[*place]);
-                if let Some(copy) = entry.and_then(|entry| entry.copies.get_mut(name)) {
-                    let proved_at = reason.is_none().then_some(proof.at);
-                    copy.broken = reason.cloned();
-                    match proof.how {
-                        Proof::Stored => copy.verified_at = proved_at,
-                        Proof::Rehearsed => copy.rehearsed_at = proved_at,
-                    }
-                }
-            }
-        }
-    }
-
-    async fn read_manifests(
-        &self,
-        before: &BTreeMap<BackupKey, BackupEntry>,
-        index: &mut Index,
-        rebuilt: &mut Rebuilt,
-    ) -> Result<Vec<Told>, Fault> {
-        let mut entries: BTreeMap<BackupKey, BackupEntry> = BTreeMap::new();
-        let mut told: BTreeMap<BackupKey, Told> = BTreeMap::new();
+    /// Stages what every repository has.
+    async fn read_repositories(&self, proofs: &Proofs, rebuilt: &mut Rebuilt) -> Result<Told, Fault> {
+        let in_catalog = || Fault::while_doing("rebuild the catalog");
+        self.catalog.clear_staged().await.map_err(in_catalog())?;
+        let mut told = Told::default();
         for place in self.repositories.iter() {
             let answer = async {
                 let repository = place.check_answers().await?;
-                let found = repository.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+                let found = repository.backups_by_shard(None).await.map_err(Fault::while_doing("list the backups"))?;
                 Ok::<_, Fault>((repository, found))
             };
             let (repository, found) = match answer.await {
@@ -144,62 +126,73 @@ impl App {
                 // What was known of it is all that there is; with one repository there would be nothing.
                 Err(fault) if self.repositories.iter().count() > 1 => {
                     rebuilt.unreadable.push(format!("repository {}: {}", place.name(), Chain(&fault)));
-                    remember(place.name(), before, &mut entries);
+                    self.catalog.stage_as_known(place.name()).await.map_err(in_catalog())?;
                     continue;
                 }
                 Err(fault) => return Err(fault),
             };
-            for key in found {
-                let known = before.get(&key);
-                let state = known.and_then(|entry| entry.copies.get(place.name())).cloned().unwrap_or_default();
-                let (damaged, unreadable) = match self.look(&repository, &key).await {
-                    Look::Good(manifest) => {
-                        let mut manifest = *manifest;
-                        // Only the coordinator that was there knows when it arrived; its id is from then, nearly.
-                        let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
-                        let copies = entries.remove(&key).map(|entry| entry.copies).unwrap_or_default();
-                        entries.insert(key.clone(), BackupEntry { copies, ..entry(&manifest, received_at) });
-                        // Of a large backup they are thousands, and say nothing about histories.
-                        manifest.parts = Vec::new();
-                        let shard = ShardKey::new(manifest.deployment.clone(), manifest.shard.clone());
-                        told.entry(key.clone()).or_insert(Told { shard, manifest, received_at });
-                        (None, None)
-                    }
-                    Look::Gone => continue,
-                    Look::Damaged(reason) => (Some(reason), None),
-                    Look::Unreadable(reason) => {
-                        place.check_answers().await?;
-                        (None, Some(reason))
-                    }
-                };
-                if let Some(reason) = damaged.as_ref().or(unreadable.as_ref()) {
-                    rebuilt.unreadable.push(format!("backup {} in {}: {reason}", key.id, place.name()));
-                    if let Some(known) = known {
-                        let blank = || BackupEntry { copies: Copies::default(), ..known.clone() };
-                        entries.entry(key.clone()).or_insert_with(blank);
-                    }
-                }
-                if let Some(entry) = entries.get_mut(&key) {
-                    entry.copies.insert(place.name().clone(), CopyState { damaged, unreadable, ..state });
+            for ((deployment, shard), ids) in found {
+                let shard = ShardKey::new(deployment, shard);
+                for ids in ids.chunks(MANIFESTS_KEPT_AT_ONCE) {
+                    let staged = self.read_some(place, &repository, &shard, ids, proofs, &mut told, rebuilt).await?;
+                    self.catalog.stage(&staged).await.map_err(in_catalog())?;
+                    self.save_marks_if_many().await;
                 }
             }
         }
-        index.backups = entries.into_values().collect();
-        let told: Vec<Told> = told.into_values().collect();
         Ok(told)
+    }
+
+    /// Reads some manifests of one shard in one repository.
+    #[expect(clippy::too_many_arguments, reason = "where it reads, and the three things that come of it")]
+    async fn read_some(
+        &self,
+        place: &Place,
+        repository: &Repository,
+        shard: &ShardKey,
+        ids: &[BackupId],
+        proofs: &Proofs,
+        told: &mut Told,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<Vec<StagedCopy>, Fault> {
+        let before = self.catalog.backups_at(shard, ids).await.map_err(Fault::while_doing("rebuild the catalog"))?;
+        let mut staged = Vec::with_capacity(ids.len());
+        let mut looks = pin!(self.look_at_each(repository, shard, ids));
+        while let Some((key, look)) = looks.next().await {
+            let known = before.get(&key.id);
+            let state = known.and_then(|entry| entry.copies.get(place.name())).cloned().unwrap_or_default();
+            let (damaged, unreadable, backup) = match look {
+                Look::Good(manifest) => {
+                    // Only the coordinator that was there knows when it arrived; its id is from then, nearly.
+                    let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
+                    edges(&manifest).for_each(|edge| told.tell(shard, edge));
+                    // Of offsets and times nothing is forgotten: what is known of them grows at once.
+                    let clock = estimated_clock(&manifest);
+                    for learned in self.histories.with(shard, |known| learn_from(known, &manifest, received_at, clock))
+                    {
+                        self.keep(shard, learned).await;
+                    }
+                    (None, None, StagedBackup::Read(Box::new(entry(&manifest, received_at))))
+                }
+                Look::Gone => continue,
+                Look::Damaged(reason) => (Some(reason), None, remembered(known)),
+                Look::Unreadable(reason) => {
+                    place.check_answers().await?;
+                    (None, Some(reason), remembered(known))
+                }
+            };
+            if let Some(reason) = damaged.as_ref().or(unreadable.as_ref()) {
+                rebuilt.unreadable.push(format!("backup {} in {}: {reason}", key.id, place.name()));
+            }
+            let mut state = CopyState { damaged, unreadable, ..state };
+            proofs.apply(repository.header().repository, &key, &mut state);
+            staged.push(StagedCopy { key, repository: place.name().clone(), state, backup });
+        }
+        Ok(staged)
     }
 }
 
-/// What is known of a repository that cannot be asked now.
-fn remember(
-    repository: &RepositoryName,
-    before: &BTreeMap<BackupKey, BackupEntry>,
-    entries: &mut BTreeMap<BackupKey, BackupEntry>,
-) {
-    for (key, known) in before {
-        if let Some(state) = known.copies.get(repository) {
-            let blank = || BackupEntry { copies: Copies::default(), ..known.clone() };
-            entries.entry(key.clone()).or_insert_with(blank).copies.insert(repository.clone(), state.clone());
-        }
-    }
+/// What was known of a backup whose manifest says nothing.
+fn remembered(known: Option<&BackupEntry>) -> StagedBackup {
+    known.map_or(StagedBackup::Unknown, |entry| StagedBackup::Remembered(Box::new(entry.clone())))
 }

@@ -9,8 +9,8 @@ use std::{
 use futures::TryStreamExt;
 use tracing::{info, warn};
 use urtext_planner::AcceptedLineage;
-use urtext_repository::{Location, ObjectName, ObjectPrefix, Proof, Record, RecordBody, RecordError, RecordKind};
-use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, RepositoryId, Timestamp};
+use urtext_repository::{Location, ObjectName, ObjectPrefix, Record, RecordBody, RecordError, RecordKind};
+use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, Timestamp};
 
 use crate::{
     Fault,
@@ -40,17 +40,6 @@ pub enum Recalled {
     Fork(ForkEdge),
     Decision(Decision),
     Vouch(Vouch),
-    Proof(Proved),
-}
-
-/// What a verification found in one repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proved {
-    pub at: Timestamp,
-    pub repository: RepositoryId,
-    pub how: Proof,
-    pub good: Vec<BackupId>,
-    pub damaged: Vec<(BackupId, String)>,
 }
 
 /// What all records say, each about its shard, in the order in which they were made.
@@ -74,11 +63,11 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
         RecordBody::Vouch { shard, backup } => {
             (shard, Recalled::Vouch(Vouch { record: id, backup, by: who, at, reason }))
         }
-        RecordBody::Verified { shard, repository, how, good, damaged } => {
-            (shard, Recalled::Proof(Proved { at, repository, how, good, damaged }))
+        // What was proved is in the catalog, and read again only when that is made anew: see `rebuild`. Orders are
+        // read whenever something is to go: see `retention`.
+        RecordBody::Verified { .. } | RecordBody::Hold { .. } | RecordBody::LetGo { .. } | RecordBody::Audit { .. } => {
+            return None;
         }
-        // Read whenever something is to go: see `retention`.
-        RecordBody::Hold { .. } | RecordBody::LetGo { .. } | RecordBody::Audit { .. } => return None,
     };
     Some((ShardKey::new(deployment, shard), recalled))
 }
@@ -86,7 +75,6 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
 impl App {
     /// Takes in the records of all deployments.
     pub async fn recall_records(&self) -> Result<(), Fault> {
-        // What was proved is in the catalog, and read again only when that is made anew.
         let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch];
         let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         for sentence in &unreadable {
@@ -148,7 +136,6 @@ impl App {
                 let kept = self.catalog.put_vouch(shard, &vouch).await;
                 kept.map_err(Fault::while_doing("keep what an operator vouches for"))?;
             }
-            Recalled::Proof(_) => {}
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! Both are records, and are read from the repositories whenever they are needed: who deletes must not go by what
 //! was known a while ago.
 
+use std::collections::BTreeMap;
+
 use chrono::Utc;
 use urtext_planner::{Held, LetGo, Retention, RetentionView, Standing, StoredBackup, Verified, retention};
 use urtext_repository::{Record, RecordBody, RecordKind};
@@ -35,20 +37,32 @@ pub struct Orders {
 }
 
 impl App {
-    /// What would stay and what would go, shard by shard and repository by repository.
+    /// What would stay and what would go, shard by shard and repository by repository: after a look at every
+    /// repository, for whoever goes by it.
     ///
     /// # Errors
     /// The repositories cannot be compared with the catalog, or a record that may say that something stays
     /// cannot be read.
     pub async fn retention(&self, deployment: Option<&DeploymentName>) -> Result<Vec<Retained>, Fault> {
+        self.reconcile(deployment).await?;
+        self.retention_known(deployment).await
+    }
+
+    /// The same by what the catalog knows of the backups.
+    pub async fn retention_known(&self, deployment: Option<&DeploymentName>) -> Result<Vec<Retained>, Fault> {
         let shards = self.shards(deployment);
         if let Some(deployment) = deployment.filter(|_| shards.is_empty()) {
             return Err(self.unknown_deployment(deployment));
         }
         let mut all = Vec::new();
-        for shard in shards {
-            let judgement = self.judge(&shard, &Ask::default()).await?;
-            let orders = self.orders(&shard).await?;
+        let mut orders: Option<(&DeploymentName, BTreeMap<ShardName, Orders>)> = None;
+        for shard in &shards {
+            let judgement = self.judge_known(shard, &Ask::default()).await?;
+            // Once for all shards of a deployment, which follow each other.
+            if orders.as_ref().is_none_or(|(of, _)| **of != shard.deployment) {
+                orders = Some((&shard.deployment, self.orders_of(&shard.deployment).await?));
+            }
+            let orders = orders.as_mut().and_then(|(_, orders)| orders.remove(&shard.shard)).unwrap_or_default();
             let policy = &self.settings.policy(&shard.deployment).retention;
             for place in self.repositories.iter() {
                 let view = view(&judgement, place.name(), &orders);
@@ -63,24 +77,27 @@ impl App {
 
     /// What holds now.
     pub async fn orders(&self, shard: &ShardKey) -> Result<Orders, Fault> {
-        let mut orders = Orders::default();
-        for record in self.read_orders(&shard.deployment, RecordKind::Hold).await? {
+        Ok(self.orders_of(&shard.deployment).await?.remove(&shard.shard).unwrap_or_default())
+    }
+
+    /// What holds now in all shards of a deployment.
+    async fn orders_of(&self, deployment: &DeploymentName) -> Result<BTreeMap<ShardName, Orders>, Fault> {
+        let mut orders: BTreeMap<ShardName, Orders> = BTreeMap::new();
+        for record in self.read_orders(deployment, RecordKind::Hold).await? {
             let Record { who: by, at, reason, body, .. } = record;
-            if let RecordBody::Hold { shard: of, backup, released } = body
-                && of == shard.shard
-            {
-                orders.holds.retain(|held| held.backup != backup);
+            if let RecordBody::Hold { shard, backup, released } = body {
+                let holds = &mut orders.entry(shard).or_default().holds;
+                holds.retain(|held| held.backup != backup);
                 if !released {
-                    orders.holds.push(Held { backup, by, at, reason: reason.unwrap_or_default() });
+                    holds.push(Held { backup, by, at, reason: reason.unwrap_or_default() });
                 }
             }
         }
-        for record in self.read_orders(&shard.deployment, RecordKind::LetGo).await? {
+        for record in self.read_orders(deployment, RecordKind::LetGo).await? {
             let Record { who: by, at, reason, body, .. } = record;
-            if let RecordBody::LetGo { shard: of, history } = body
-                && of == shard.shard
-            {
-                orders.let_go.push(LetGo { history, by, at, reason: reason.unwrap_or_default() });
+            if let RecordBody::LetGo { shard, history } = body {
+                let let_go = LetGo { history, by, at, reason: reason.unwrap_or_default() };
+                orders.entry(shard).or_default().let_go.push(let_go);
             }
         }
         Ok(orders)
@@ -96,9 +113,13 @@ impl App {
     /// Every backup that is on hold.
     pub async fn holds(&self, deployment: Option<&DeploymentName>) -> Result<Vec<(ShardKey, Held)>, Fault> {
         let mut all = Vec::new();
-        for shard in self.shards(deployment) {
-            let orders = self.orders(&shard).await?;
-            all.extend(orders.holds.into_iter().map(|held| (shard.clone(), held)));
+        let mut deployments: Vec<_> = self.shards(deployment).into_iter().map(|shard| shard.deployment).collect();
+        deployments.dedup();
+        for deployment in deployments {
+            for (shard, orders) in self.orders_of(&deployment).await? {
+                let shard = ShardKey::new(deployment.clone(), shard);
+                all.extend(orders.holds.into_iter().map(|held| (shard.clone(), held)));
+            }
         }
         Ok(all)
     }

@@ -150,11 +150,15 @@ impl App {
         self.judge_known(shard, ask).await
     }
 
+    /// Decides for somebody who only asks: see [`App::reconcile_lately`].
+    pub async fn judge_lately(&self, shard: &ShardKey, ask: &Ask) -> Result<Judgement, Fault> {
+        self.reconcile_lately(Some(&shard.deployment)).await?;
+        self.judge_known(shard, ask).await
+    }
+
     /// Decides by what the catalog knows.
     pub async fn judge_known(&self, shard: &ShardKey, ask: &Ask) -> Result<Judgement, Fault> {
-        let mut backups =
-            self.catalog.backups(Some(&shard.deployment)).await.map_err(Fault::while_doing("list the backups"))?;
-        backups.retain(|entry| entry.shard == shard.shard);
+        let backups = self.catalog.backups_of(shard).await.map_err(Fault::while_doing("list the backups"))?;
         let vouches = self.catalog.vouches(shard).await.map_err(Fault::while_doing("read what operators vouch for"))?;
         let now = self.clock.now();
         let mut view = self.view(shard, &backups, now);

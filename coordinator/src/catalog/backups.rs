@@ -1,13 +1,37 @@
 //! The index of committed backups.
 
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use sqlx::AnyConnection;
+use sqlx::{
+    Any, AnyConnection, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 use urtext_planner::Verified;
 use urtext_rdb::RdbHeader;
 use urtext_repository::{BackupKey, CaptureMethod};
-use urtext_types::{BackupId, DataDigest, DeploymentName, Engine, NodeName, Position, ShardName, SiteName, Timestamp};
+use urtext_types::{
+    BackupId, DataDigest, DeploymentName, Engine, NodeName, Position, RepositoryName, ShardName, SiteName, Timestamp,
+};
 
-use super::{Catalog, CatalogError, Copies, CopyState, json, to_json};
+use super::{Catalog, CatalogError, Copies, CopyState, json, parsed, to_json};
+use crate::shard::ShardKey;
+
+/// Ids named in one statement; databases bound how many values one may have.
+const ASKED_AT_ONCE: usize = 200;
+
+/// Backups with their copies, a row for each copy.
+macro_rules! entries {
+    ($rest:literal) => {
+        concat!(
+            "SELECT b.deployment, b.shard, b.id, b.summary, c.repository, c.state FROM backups b \
+             LEFT JOIN copies c ON c.deployment = b.deployment AND c.shard = b.shard AND c.id = b.id ",
+            $rest
+        )
+    };
+}
 
 /// What the catalog keeps of a manifest: enough for lists and for choosing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,55 +147,149 @@ impl Catalog {
         Ok(())
     }
 
-    /// All backups, or those of one deployment, newest first.
-    pub async fn backups(&self, deployment: Option<&DeploymentName>) -> Result<Vec<BackupEntry>, CatalogError> {
-        let failed = self.failed("list backups");
-        let rows = match deployment {
-            Some(deployment) => {
-                sqlx::query("SELECT summary FROM backups WHERE deployment = $1 ORDER BY id DESC")
-                    .bind(deployment.to_string())
-                    .fetch_all(&self.pool)
-                    .await
+    /// Lists what was found in the repositories, in one transaction: backups that are new, and copies of others whose
+    /// state is another one now. What was committed and listed meanwhile stays as it is: its session knew more.
+    pub async fn take_in(
+        &self,
+        new: &[BackupEntry],
+        copies: &[(BackupKey, RepositoryName, CopyState)],
+    ) -> Result<(), CatalogError> {
+        if new.is_empty() && copies.is_empty() {
+            return Ok(());
+        }
+        let failed = self.failed("index backups");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for entry in new {
+            let key = entry.key();
+            sqlx::query(
+                "INSERT INTO backups (deployment, shard, id, summary) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (deployment, shard, id) DO NOTHING",
+            )
+            .bind(key.deployment.to_string())
+            .bind(key.shard.to_string())
+            .bind(key.id.to_string())
+            .bind(to_json(entry))
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+            for (repository, state) in &entry.copies {
+                Self::insert_copy(&mut transaction, &key, repository, state).await.map_err(&failed)?;
             }
-            None => sqlx::query("SELECT summary FROM backups ORDER BY id DESC").fetch_all(&self.pool).await,
-        };
-        let mut copies = self.copies(deployment, None).await?;
-        let mut entry = |row| {
-            let mut entry: BackupEntry = json(row, "summary")?;
-            entry.copies = copies.remove(&entry.key()).unwrap_or_default();
-            Ok(entry)
-        };
-        rows.map_err(&failed)?.iter().map(&mut entry).collect::<Result<_, _>>().map_err(&failed)
+        }
+        for (key, repository, state) in copies {
+            Self::insert_copy(&mut transaction, key, repository, state).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
     }
 
-    async fn with_copies(&self, entry: Option<BackupEntry>) -> Result<Option<BackupEntry>, CatalogError> {
-        let Some(mut entry) = entry else { return Ok(None) };
-        let key = entry.key();
-        entry.copies = self.copies(None, Some(&key)).await?.remove(&key).unwrap_or_default();
-        Ok(Some(entry))
+    /// All backups, or those of one deployment, newest first.
+    pub async fn backups(&self, deployment: Option<&DeploymentName>) -> Result<Vec<BackupEntry>, CatalogError> {
+        let query = match deployment {
+            Some(deployment) => {
+                sqlx::query(entries!("WHERE b.deployment = $1 ORDER BY b.id DESC, b.deployment, b.shard"))
+                    .bind(deployment.to_string())
+            }
+            None => sqlx::query(entries!("ORDER BY b.id DESC, b.deployment, b.shard")),
+        };
+        self.entries(query).await
+    }
+
+    /// The backups of one shard, newest first.
+    pub async fn backups_of(&self, shard: &ShardKey) -> Result<Vec<BackupEntry>, CatalogError> {
+        let query = sqlx::query(entries!("WHERE b.deployment = $1 AND b.shard = $2 ORDER BY b.id DESC"))
+            .bind(shard.deployment.to_string())
+            .bind(shard.shard.to_string());
+        self.entries(query).await
+    }
+
+    /// Those of a shard that have these ids.
+    pub async fn backups_at(
+        &self,
+        shard: &ShardKey,
+        ids: &[BackupId],
+    ) -> Result<BTreeMap<BackupId, BackupEntry>, CatalogError> {
+        let mut found = BTreeMap::new();
+        for ids in ids.chunks(ASKED_AT_ONCE) {
+            let places: Vec<String> = (0..ids.len()).map(|i| format!("${}", i + 3)).collect();
+            let places = places.join(", ");
+            let text = [entries!("WHERE b.deployment = $1 AND b.shard = $2 AND b.id IN ("), &places, ")"].concat();
+            // Of our own words and numbers alone.
+            let mut query =
+                sqlx::query(sqlx::AssertSqlSafe(text)).bind(shard.deployment.to_string()).bind(shard.shard.to_string());
+            for id in ids {
+                query = query.bind(id.to_string());
+            }
+            found.extend(self.entries(query).await?.into_iter().map(|entry| (entry.id, entry)));
+        }
+        Ok(found)
+    }
+
+    /// The next backups of a list, newest first: those that come after `last`.
+    pub async fn page(
+        &self,
+        deployment: Option<&DeploymentName>,
+        last: Option<&BackupKey>,
+        limit: usize,
+    ) -> Result<Vec<BackupEntry>, CatalogError> {
+        // Later than any id.
+        let after = last.map_or("~".to_owned(), |key| key.id.to_string());
+        let (of, shard) = last.map_or(Default::default(), |key| (key.deployment.to_string(), key.shard.to_string()));
+        // The page is chosen before copies are joined to it: a backup has several.
+        let query = sqlx::query(
+            "SELECT b.deployment, b.shard, b.id, b.summary, c.repository, c.state FROM \
+             (SELECT * FROM backups WHERE (id < $1 OR (id = $1 AND (deployment > $2 OR \
+             (deployment = $2 AND shard > $3)))) AND ($4 = '' OR deployment = $4) \
+             ORDER BY id DESC, deployment, shard LIMIT $5) b \
+             LEFT JOIN copies c ON c.deployment = b.deployment AND c.shard = b.shard AND c.id = b.id \
+             ORDER BY b.id DESC, b.deployment, b.shard",
+        )
+        .bind(after)
+        .bind(of)
+        .bind(shard)
+        .bind(deployment.map_or(String::new(), ToString::to_string))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.entries(query).await
+    }
+
+    /// Reads rows as they come: what the database hands over is larger than what is kept of it.
+    async fn entries<'q>(&self, query: Query<'q, Any, AnyArguments>) -> Result<Vec<BackupEntry>, CatalogError> {
+        let failed = self.failed("list backups");
+        let mut entries: Vec<BackupEntry> = Vec::new();
+        let mut rows = query.fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            take_row(&mut entries, &row).map_err(&failed)?;
+        }
+        Ok(entries)
     }
 
     /// The backup in that place.
     pub async fn backup_at(&self, key: &BackupKey) -> Result<Option<BackupEntry>, CatalogError> {
-        let failed = self.failed("look up a backup");
-        let row = sqlx::query("SELECT summary FROM backups WHERE deployment = $1 AND shard = $2 AND id = $3")
+        let query = sqlx::query(entries!("WHERE b.deployment = $1 AND b.shard = $2 AND b.id = $3"))
             .bind(key.deployment.to_string())
             .bind(key.shard.to_string())
-            .bind(key.id.to_string())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(&failed)?;
-        self.with_copies(row.map(|row| json(&row, "summary")).transpose().map_err(&failed)?).await
+            .bind(key.id.to_string());
+        Ok(self.entries(query).await?.pop())
     }
 
     /// The backup of that id, of whatever deployment.
     pub async fn backup(&self, id: BackupId) -> Result<Option<BackupEntry>, CatalogError> {
-        let failed = self.failed("look up a backup");
-        let row = sqlx::query("SELECT summary FROM backups WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(&failed)?;
-        self.with_copies(row.map(|row| json(&row, "summary")).transpose().map_err(&failed)?).await
+        let query = sqlx::query(entries!("WHERE b.id = $1 ORDER BY b.deployment, b.shard")).bind(id.to_string());
+        Ok(self.entries(query).await?.into_iter().next())
     }
+}
+
+/// One row is one copy of a backup; rows of one backup follow each other.
+fn take_row(entries: &mut Vec<BackupEntry>, row: &AnyRow) -> Result<(), sqlx::Error> {
+    let key =
+        BackupKey { deployment: parsed(row, "deployment")?, shard: parsed(row, "shard")?, id: parsed(row, "id")? };
+    let is_of =
+        |entry: &BackupEntry| (&entry.deployment, &entry.shard, &entry.id) == (&key.deployment, &key.shard, &key.id);
+    if !entries.last().is_some_and(is_of) {
+        entries.push(json(row, "summary")?);
+    }
+    let repository: Option<String> = row.try_get("repository")?;
+    if let (Some(_), Some(entry)) = (repository, entries.last_mut()) {
+        entry.copies.insert(parsed(row, "repository")?, json(row, "state")?);
+    }
+    Ok(())
 }

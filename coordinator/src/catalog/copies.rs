@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 use urtext_repository::BackupKey;
-use urtext_types::{DeploymentName, RepositoryName, Timestamp};
+use urtext_types::{BackupId, DeploymentName, RepositoryName, Timestamp};
 
-use super::{Catalog, CatalogError, json, parsed, to_json};
+use super::{Catalog, CatalogError, json, lineage::shard, parsed, to_json};
+use crate::shard::ShardKey;
 
 /// What is known of one backup in one repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,16 @@ impl CopyState {
 
 /// All copies of one backup.
 pub type Copies = BTreeMap<RepositoryName, CopyState>;
+
+/// What the catalog lists, for each repository and shard.
+pub type ListedCopies = BTreeMap<RepositoryName, BTreeMap<ShardKey, Vec<ListedCopy>>>;
+
+/// One copy, as far as it matters to whether it is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedCopy {
+    pub id: BackupId,
+    pub is_in_trouble: bool,
+}
 
 impl Catalog {
     /// Says that a repository has that backup, and in which state.
@@ -79,16 +91,31 @@ impl Catalog {
 
     /// Forgets a copy that is no longer in that repository, and with the last one the backup.
     pub async fn remove_copy(&self, key: &BackupKey, repository: &RepositoryName) -> Result<(), CatalogError> {
-        let failed = self.failed("forget a copy");
+        self.remove_copies(std::slice::from_ref(key), repository).await
+    }
+
+    /// The same for several, in one transaction.
+    pub async fn remove_copies(&self, keys: &[BackupKey], repository: &RepositoryName) -> Result<(), CatalogError> {
+        let failed = self.failed("forget copies");
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for key in keys {
+            Self::delete_copy(&mut transaction, key, repository).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn delete_copy(
+        connection: &mut AnyConnection,
+        key: &BackupKey,
+        repository: &RepositoryName,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query("DELETE FROM copies WHERE deployment = $1 AND shard = $2 AND id = $3 AND repository = $4")
             .bind(key.deployment.to_string())
             .bind(key.shard.to_string())
             .bind(key.id.to_string())
             .bind(repository.to_string())
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
+            .execute(&mut *connection)
+            .await?;
         sqlx::query(
             "DELETE FROM backups WHERE deployment = $1 AND shard = $2 AND id = $3 AND NOT EXISTS \
              (SELECT 1 FROM copies WHERE deployment = $1 AND shard = $2 AND id = $3)",
@@ -96,10 +123,9 @@ impl Catalog {
         .bind(key.deployment.to_string())
         .bind(key.shard.to_string())
         .bind(key.id.to_string())
-        .execute(&mut *transaction)
+        .execute(connection)
         .await
-        .map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)
+        .map(|_| ())
     }
 
     /// Forgets what was in repositories that the settings no longer name.
@@ -126,45 +152,30 @@ impl Catalog {
         Ok(())
     }
 
-    /// The copies of all backups, or of those of one deployment, or of one backup.
-    pub(super) async fn copies(
-        &self,
-        deployment: Option<&DeploymentName>,
-        key: Option<&BackupKey>,
-    ) -> Result<BTreeMap<BackupKey, Copies>, CatalogError> {
+    /// Which copies are listed: for each repository and shard the ids, ascending, and whether something is wrong with
+    /// that copy. Some 20 bytes for each.
+    pub async fn listed_copies(&self, deployment: Option<&DeploymentName>) -> Result<ListedCopies, CatalogError> {
         let failed = self.failed("list the copies of backups");
-        let rows = match (key, deployment) {
-            (Some(key), _) => {
-                sqlx::query(
-                    "SELECT repository, deployment, shard, id, state FROM copies \
-                     WHERE deployment = $1 AND shard = $2 AND id = $3",
-                )
-                .bind(key.deployment.to_string())
-                .bind(key.shard.to_string())
-                .bind(key.id.to_string())
-                .fetch_all(&self.pool)
-                .await
-            }
-            (None, Some(deployment)) => {
-                sqlx::query("SELECT repository, deployment, shard, id, state FROM copies WHERE deployment = $1")
-                    .bind(deployment.to_string())
-                    .fetch_all(&self.pool)
-                    .await
-            }
-            (None, None) => {
-                sqlx::query("SELECT repository, deployment, shard, id, state FROM copies").fetch_all(&self.pool).await
-            }
+        let query = match deployment {
+            Some(deployment) => sqlx::query(
+                "SELECT repository, deployment, shard, id, state FROM copies WHERE deployment = $1 \
+                 ORDER BY deployment, shard, id",
+            )
+            .bind(deployment.to_string()),
+            None => sqlx::query(
+                "SELECT repository, deployment, shard, id, state FROM copies ORDER BY deployment, shard, id",
+            ),
         };
-        let mut copies: BTreeMap<BackupKey, Copies> = BTreeMap::new();
-        for row in rows.map_err(&failed)? {
-            let key = BackupKey {
-                deployment: parsed(&row, "deployment").map_err(&failed)?,
-                shard: parsed(&row, "shard").map_err(&failed)?,
-                id: parsed(&row, "id").map_err(&failed)?,
-            };
+        let mut listed = ListedCopies::new();
+        let mut rows = query.fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
             let repository = parsed(&row, "repository").map_err(&failed)?;
-            copies.entry(key).or_default().insert(repository, json(&row, "state").map_err(&failed)?);
+            let state: CopyState = json(&row, "state").map_err(&failed)?;
+            let copy =
+                ListedCopy { id: parsed(&row, "id").map_err(&failed)?, is_in_trouble: state.trouble().is_some() };
+            let shards = listed.entry(repository).or_default();
+            shards.entry(shard(&row).map_err(&failed)?).or_default().push(copy);
         }
-        Ok(copies)
+        Ok(listed)
     }
 }

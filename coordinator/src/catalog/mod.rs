@@ -18,6 +18,7 @@ mod rebuild;
 mod scheduled;
 mod tasks;
 mod tokens;
+mod totals;
 mod vouches;
 
 use std::path::{Path, PathBuf};
@@ -30,15 +31,16 @@ use thiserror::Error;
 use urtext_types::{ErrorKind, Explain};
 
 pub use backups::BackupEntry;
-pub use copies::{Copies, CopyState};
+pub use copies::{Copies, CopyState, ListedCopies, ListedCopy};
 pub use enrolments::Enrolment;
 pub use events::{EVENTS_KEPT, EVENTS_PAGE, Event, Present, Wanted, What};
 pub use lineage::{Decision, KnownEdge, KnownLineage};
 pub use observations::LastSeen;
-pub use rebuild::Index;
+pub use rebuild::{Index, StagedBackup, StagedCopy};
 pub use scheduled::{Job, JobKey, RunCapture, StoredMemory, StoredRun};
 pub use tasks::{StoredTask, TaskWork};
 pub use tokens::Redeemed;
+pub use totals::Totals;
 pub use vouches::Vouch;
 
 /// SQLite has one writer; with one connection nobody ever waits for a lock inside a transaction.

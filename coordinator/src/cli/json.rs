@@ -23,7 +23,7 @@ pub use self::proof::{
     SyncPlanned,
 };
 pub use self::repositories::{AddedRepository, Rekeyed, RekeyedRepository, Repositories, Repository, StoredCopy};
-pub use self::retention::{Holds, LetGo, Pruned, Retention, SetHold};
+pub use self::retention::{Holds, LetGo, PruneBegins, PruneEnds, SetHold, ShardRetention};
 pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};
 pub use contents::{
     DatabaseContents, Diff, DiffSide, Differences, DifferentKey, Inspected, PrefixDifferences, Verified, prefix_text,
@@ -120,6 +120,16 @@ pub struct Backups {
     pub backups: Vec<Backup>,
     pub unreadable: Vec<String>,
 }
+
+/// The end of `urtext backups`, whose list comes before it.
+#[derive(Debug, Serialize)]
+pub struct Unreadable {
+    pub unreadable: Vec<String>,
+}
+
+/// No fields before or after a list.
+#[derive(Debug, Serialize)]
+pub struct Nothing {}
 
 #[derive(Debug, Serialize)]
 pub struct Backup {

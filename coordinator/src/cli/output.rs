@@ -34,6 +34,13 @@ impl Output {
         writeln!(io::stdout().lock(), "{text}")
     }
 
+    /// The one JSON value of a command, an object with a list that is written while its items come: first the fields
+    /// of `before`, then the list.
+    pub fn list<'a>(&'a self, before: &impl Serialize, name: &'static str) -> io::Result<JsonList<'a>> {
+        let before = serde_json::to_string(before).map_err(io::Error::other)?;
+        Ok(JsonList { output: self, begins: join(&before, name), has_items: false })
+    }
+
     /// A remark beside the data.
     pub fn note(&self, text: impl Display) -> io::Result<()> {
         writeln!(anstream::stderr().lock(), "{}", fitted(&text.to_string(), WIDTH).join("\n"))
@@ -43,6 +50,44 @@ impl Output {
     pub fn warning(&self, text: impl Display) -> io::Result<()> {
         write_labelled(&mut anstream::stderr().lock(), ("warning", anstyle::AnsiColor::Yellow), &text.to_string())
     }
+}
+
+/// A list in an object, see [`Output::list`]. Nothing is written before the first item, or the end.
+#[derive(Debug)]
+pub struct JsonList<'a> {
+    output: &'a Output,
+    begins: String,
+    has_items: bool,
+}
+
+impl JsonList<'_> {
+    pub fn item(&mut self, item: &impl Serialize) -> io::Result<()> {
+        if !self.output.json {
+            return Ok(());
+        }
+        let text = serde_json::to_string(item).map_err(io::Error::other)?;
+        let before = if self.has_items { "," } else { self.begins.as_str() };
+        self.has_items = true;
+        write!(io::stdout().lock(), "{before}{text}")
+    }
+
+    /// Ends the list, and the object with the fields of `after`.
+    pub fn end(self, after: &impl Serialize) -> io::Result<()> {
+        if !self.output.json {
+            return Ok(());
+        }
+        let after = serde_json::to_string(after).map_err(io::Error::other)?;
+        let begins = if self.has_items { "" } else { self.begins.as_str() };
+        let comma = if after == "{}" { "" } else { "," };
+        writeln!(io::stdout().lock(), "{begins}]{comma}{}", &after[1..])
+    }
+}
+
+/// The fields of an object, and the beginning of a list after them.
+fn join(object: &str, list: &str) -> String {
+    let fields = object.strip_suffix('}').unwrap_or(object);
+    let comma = if fields == "{" { "" } else { "," };
+    format!("{fields}{comma}\"{list}\":[")
 }
 
 /// `error: sentence: its causes`, and below `hint: what to do`.
@@ -80,11 +125,13 @@ pub struct Table {
     heading: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     ends_in_names: bool,
+    /// Of pages that were printed already.
+    widths: Vec<usize>,
 }
 
 impl Table {
     pub fn new<const N: usize>(heading: [&'static str; N]) -> Self {
-        Self { heading: heading.to_vec(), rows: Vec::new(), ends_in_names: false }
+        Self { heading: heading.to_vec(), rows: Vec::new(), ends_in_names: false, widths: Vec::new() }
     }
 
     /// The last column holds names of keys: a space is part of them, and one that is too long is cut off. `--json`
@@ -101,23 +148,40 @@ impl Table {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
+
+    /// The rows since the last page, under those that were printed: no column becomes narrower, and only the first
+    /// page has the heading.
+    pub fn page(&mut self) -> String {
+        let text = self.to_string();
+        self.widths = self.widths();
+        self.rows.clear();
+        text
+    }
+
+    /// Of all columns but the last.
+    fn widths(&self) -> Vec<usize> {
+        let width = |column: usize| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            let before = self.widths.get(column).copied();
+            cells.chain([self.heading[column].len()]).chain(before).max().unwrap_or(0)
+        };
+        (0..self.heading.len() - 1).map(width).collect()
+    }
 }
 
 impl Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let last = self.heading.len() - 1;
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.chain([self.heading[column].len()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..last).map(width).collect();
+        let widths = self.widths();
         let indent: usize = widths.iter().map(|width| width + 2).sum();
         // Names may be 63 characters long: then the last column keeps a readable rest, and rows are longer.
         let room = WIDTH.saturating_sub(indent).max(24);
         let bold = anstyle::Style::new().bold();
         let mut lines = Vec::new();
         let head: Vec<String> = self.heading.iter().map(|&text| text.to_owned()).collect();
-        for (index, row) in std::iter::once(&head).chain(&self.rows).enumerate() {
+        let is_first_page = self.widths.is_empty();
+        let rows = std::iter::once(&head).filter(|_| is_first_page).chain(&self.rows);
+        for (index, row) in rows.enumerate() {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(&format!("{cell:width$}  "));
@@ -131,7 +195,11 @@ impl Display for Table {
                 line.push_str(&text);
             }
             let line_end = line.trim_end();
-            lines.push(if index == 0 { format!("{bold}{line_end}{bold:#}") } else { line_end.to_owned() });
+            lines.push(if index == 0 && is_first_page {
+                format!("{bold}{line_end}{bold:#}")
+            } else {
+                line_end.to_owned()
+            });
         }
         f.write_str(&lines.join("\n"))
     }
@@ -259,6 +327,25 @@ mod tests {
         assert_eq!(lines[1].chars().count(), WIDTH);
         assert!(lines[1].ends_with('…'));
         assert!(lines[2].ends_with('é'));
+    }
+
+    #[test]
+    fn pages_of_a_table_are_one_table() {
+        let mut table = Table::new(["ID", "NODE", "REMARK"]);
+        table.row(["01K".to_owned(), "fra".to_owned(), String::new()]);
+        let first = anstream::adapter::strip_str(&table.page()).to_string();
+        assert!(table.is_empty());
+        table.row(["02".to_owned(), "nyc-1".to_owned(), "late".to_owned()]);
+        assert_eq!(first, "ID   NODE  REMARK\n01K  fra");
+        assert_eq!(table.page(), "02   nyc-1  late");
+        table.row(["03".to_owned(), "a".to_owned(), "b".to_owned()]);
+        assert_eq!(table.page(), "03   a      b");
+    }
+
+    #[test]
+    fn a_list_is_joined_to_the_fields_before_it() {
+        assert_eq!(join("{}", "backups"), "{\"backups\":[");
+        assert_eq!(join("{\"dry_run\":true}", "shards"), "{\"dry_run\":true,\"shards\":[");
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(super) struct Service(pub(super) Arc<App>);
 /// Events that wait for a command line that does not read: it is gone then, and what it watched goes on.
 const EVENTS_WAITING: usize = 16;
 
+/// Pages of a long list that wait to be sent, below 1 MB each.
+const PAGES_WAITING: usize = 2;
+
 impl Service {
     fn shard(&self, deployment: &str, shard: Option<&str>) -> Result<ShardKey, Fault> {
         let shard = shard.map(|shard| parse("shard", shard)).transpose()?;
@@ -76,13 +79,18 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(super::status::status(&self.0, deployment).await?))
     }
 
+    type ListBackupsStream = ReceiverStream<Result<pb::ListBackupsResponse, Status>>;
+
     async fn list_backups(
         &self,
         request: Request<pb::ListBackupsRequest>,
-    ) -> Result<Response<pb::ListBackupsResponse>, Status> {
+    ) -> Result<Response<Self::ListBackupsStream>, Status> {
         peers::person(&request, "list backups")?;
         let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
-        Ok(Response::new(super::status::backups(&self.0, deployment).await?))
+        super::backups::prepare(&self.0, deployment.as_ref()).await?;
+        let (pages, stream) = mpsc::channel(PAGES_WAITING);
+        self.0.background.spawn(super::backups::send(Arc::clone(&self.0), deployment, pages));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn get_backup(
@@ -145,7 +153,7 @@ impl pb::control_server::Control for Service {
             target,
             lineage: None,
         };
-        Ok(Response::new(canonical(&self.0.judge(&shard, &ask).await?)))
+        Ok(Response::new(canonical(&self.0.judge_lately(&shard, &ask).await?)))
     }
 
     async fn show_lineage(
@@ -157,7 +165,7 @@ impl pb::control_server::Control for Service {
         let form = message.form();
         let pb::ShowLineageRequest { deployment, shard, form: _, all } = message;
         let shard = self.shard(&deployment, shard.as_deref())?;
-        let judgement = self.0.judge(&shard, &Ask::default()).await?;
+        let judgement = self.0.judge_lately(&shard, &Ask::default()).await?;
         let detail = if all { Detail::All } else { Detail::Folded };
         let picture = Picture::of(&judgement.view, &judgement.selection, detail);
         let drawing = match form {
@@ -215,23 +223,31 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(pb::AuditResponse { entries: records.into_iter().map(audit_entry).collect() }))
     }
 
+    type RetentionStream = ReceiverStream<Result<pb::RetentionResponse, Status>>;
+
     async fn retention(
         &self,
         request: Request<pb::RetentionRequest>,
-    ) -> Result<Response<pb::RetentionResponse>, Status> {
+    ) -> Result<Response<Self::RetentionStream>, Status> {
         peers::person(&request, "ask what stays")?;
         let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
-        let retained = self.0.retention(deployment.as_ref()).await?;
-        let shards = retained.iter().map(super::retention::shard_retention).collect();
-        Ok(Response::new(pb::RetentionResponse { shards }))
+        self.0.reconcile_lately(deployment.as_ref()).await?;
+        let retained = self.0.retention_known(deployment.as_ref()).await?;
+        let (pieces, stream) = mpsc::channel(PAGES_WAITING);
+        self.0.background.spawn(super::retention::send_retained(retained, pieces));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn prune(&self, request: Request<pb::PruneRequest>) -> Result<Response<pb::PruneResponse>, Status> {
+    type PruneStream = ReceiverStream<Result<pb::PruneResponse, Status>>;
+
+    async fn prune(&self, request: Request<pb::PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
         let by = peers::operator(&request, "remove backups")?.to_string();
         let pb::PruneRequest { deployment, dry_run, plan } = request.into_inner();
         let deployment = optional_deployment(deployment.as_deref())?;
         let pruned = self.0.prune(PruneAsk { deployment, dry_run, plan, by }).await?;
-        Ok(Response::new(super::retention::pruned(&pruned)))
+        let (pieces, stream) = mpsc::channel(PAGES_WAITING);
+        self.0.background.spawn(super::retention::send_pruned(pruned, pieces));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn hold(&self, request: Request<pb::HoldRequest>) -> Result<Response<pb::HoldResponse>, Status> {

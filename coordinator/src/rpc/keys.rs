@@ -4,7 +4,7 @@ use urtext_proto::{model::parse, pb};
 use urtext_repository::Keyring;
 use urtext_types::{Chain, ErrorKind, RepositoryName, UserName};
 
-use crate::{Fault, app::App, repositories::Place};
+use crate::{Fault, app::App, catalog::Totals, repositories::Place};
 
 /// Of the repository of that name, or of all.
 pub(super) async fn list(app: &App, name: Option<RepositoryName>) -> Result<pb::ListKeysResponse, Fault> {
@@ -12,11 +12,10 @@ pub(super) async fn list(app: &App, name: Option<RepositoryName>) -> Result<pb::
         Some(name) => vec![app.repositories.named(name)?],
         None => app.repositories.iter().collect(),
     };
-    let backups = app.catalog.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+    let totals = app.catalog.totals().await.map_err(Fault::while_doing("list the backups"))?;
     let mut repositories = Vec::new();
     for place in places {
-        let here = || backups.iter().filter(|entry| entry.copies.contains_key(place.name()));
-        let (count, bytes) = (here().count() as u64, here().map(|entry| entry.stored_bytes).sum());
+        let Totals { backups: count, stored_bytes: bytes, .. } = totals.get(place.name()).copied().unwrap_or_default();
         repositories.push(match app.keyring(place).await {
             Ok(keyring) => keys(place, keyring, count, bytes)?,
             Err(fault) => pb::RepositoryKeys {

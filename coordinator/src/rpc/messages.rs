@@ -3,11 +3,11 @@
 use urtext_planner::{DataAsOf, Holder, Judged, MayHoldMore, Source, Standing, Verdict, Verified, print_selection};
 use urtext_proto::pb;
 use urtext_repository::{CaptureMethod, Record, RecordBody};
-use urtext_types::{Engine, ReplicationId};
+use urtext_types::{Engine, ReplicationId, Timestamp};
 
 use crate::{
     advice::{AsOf, as_of},
-    catalog::{BackupEntry, Event, Present},
+    catalog::{BackupEntry, Event, Present, Vouch},
     fleet::Node,
     rebuild::Rebuilt,
     restoring::Plan,
@@ -65,10 +65,20 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: &AsOf) -> pb::BackupSumma
 
 /// A backup of a shard that has been judged.
 pub(super) fn summary_in(judgement: &Judgement, times: &DataAsOf<'_>, entry: &BackupEntry) -> pb::BackupSummary {
-    let vouch = judgement.vouches.iter().rfind(|vouch| vouch.backup == entry.id);
+    summary_of(entry, times, &judgement.vouches, judgement.view.now)
+}
+
+/// A backup of a shard of which this is known.
+pub(super) fn summary_of(
+    entry: &BackupEntry,
+    times: &DataAsOf<'_>,
+    vouches: &[Vouch],
+    now: Timestamp,
+) -> pb::BackupSummary {
+    let vouch = vouches.iter().rfind(|vouch| vouch.backup == entry.id);
     pb::BackupSummary {
         vouched: vouch.map(|vouch| format!("{} on {}, because: {}", vouch.by, vouch.at, vouch.reason)),
-        ..summary(entry, &as_of(times, entry.position, judgement.view.now))
+        ..summary(entry, &as_of(times, entry.position, now))
     }
 }
 
@@ -202,12 +212,7 @@ fn candidate(judgement: &Judgement, times: &DataAsOf<'_>, judged: &Judged) -> pb
     }
 }
 
-pub(super) fn node_status(
-    node: &Node,
-    tasks: &[Task],
-    lag_bytes: Option<u64>,
-    now: urtext_types::Timestamp,
-) -> pb::NodeStatus {
+pub(super) fn node_status(node: &Node, tasks: &[Task], lag_bytes: Option<u64>, now: Timestamp) -> pb::NodeStatus {
     let session = node.live_session(now);
     pb::NodeStatus {
         node: node.identity.node.to_string(),
@@ -284,9 +289,9 @@ pub(super) fn rebuilt(rebuilt: Rebuilt) -> pb::RebuildCatalogResponse {
     let Rebuilt { backups, backups_found, backups_gone, edges, contradictions, accepted, vouches, unreadable } =
         rebuilt;
     pb::RebuildCatalogResponse {
-        backups: backups as u64,
-        backups_found: backups_found as u64,
-        backups_gone: backups_gone as u64,
+        backups,
+        backups_found,
+        backups_gone,
         edges: edges as u64,
         contradictions: contradictions as u64,
         accepted: accepted as u64,

@@ -1,5 +1,6 @@
 //! The gRPC services: who asks, what is asked, the answer. Decisions are made elsewhere.
 
+mod backups;
 mod control;
 mod enrolment;
 mod keys;

@@ -7,11 +7,11 @@ use crate::{Fault, app::App, repositories::Place};
 
 pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesResponse, Fault> {
     // What it finds out about each of them is in the list.
-    let _ = app.reconcile(None).await;
-    let backups = app.catalog.backups(None).await.map_err(Fault::while_doing("list the backups"))?;
+    let _ = app.reconcile_lately(None).await;
+    let totals = app.catalog.totals().await.map_err(Fault::while_doing("list the backups"))?;
     let mut repositories = Vec::new();
     for place in app.repositories.iter() {
-        let here: Vec<_> = backups.iter().filter(|entry| entry.copies.contains_key(place.name())).collect();
+        let here = totals.get(place.name()).copied().unwrap_or_default();
         let (id, recipients, trouble) = look(app, place, check).await;
         repositories.push(pb::RepositorySummary {
             direct: place.settings.direct.is_some(),
@@ -23,10 +23,10 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
             id,
             recipients,
             trouble,
-            backups: here.len() as u64,
-            stored_bytes: here.iter().map(|entry| entry.stored_bytes).sum(),
+            backups: here.backups,
+            stored_bytes: here.stored_bytes,
             listed_at_ms: place.listed_at().map(|at| at.as_millis()),
-            newest_ms: here.iter().map(|entry| entry.received_at).max().map(|at| at.as_millis()),
+            newest_ms: here.newest.map(|at| at.as_millis()),
         });
     }
     Ok(pb::ListRepositoriesResponse { repositories })

@@ -1,5 +1,7 @@
 //! What stays, what goes, and what operators say about it.
 
+use tokio::sync::mpsc;
+use tonic::Status;
 use urtext_planner::{Held, RetentionVerdict};
 use urtext_proto::pb;
 use urtext_repository::PruneOutcome;
@@ -11,8 +13,70 @@ use crate::{
     shard::ShardKey,
 };
 
-pub(super) fn shard_retention(retained: &Retained) -> pb::ShardRetention {
-    let backup = |verdict: &RetentionVerdict| pb::RetainedBackup {
+/// Backups in one message, each with its reasons: some 300 KB.
+const BACKUPS_IN_A_PIECE: usize = 500;
+
+/// What stays and what goes, shard by shard. One of many backups in pieces.
+pub(super) async fn send_retained(
+    retained: Vec<Retained>,
+    pieces: mpsc::Sender<Result<pb::RetentionResponse, Status>>,
+) {
+    let has_several = has_several(&retained);
+    for retained in retained {
+        for piece in shard_retention(&retained, has_several) {
+            // Nobody listens any more.
+            if pieces.send(Ok(pb::RetentionResponse { shards: vec![piece] })).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The same, then what is done about it.
+pub(super) async fn send_pruned(pruned: Pruned, pieces: mpsc::Sender<Result<pb::PruneResponse, Status>>) {
+    let Pruned { plan, retained, repositories } = pruned;
+    let has_several = has_several(&retained);
+    for retained in retained {
+        for piece in shard_retention(&retained, has_several) {
+            let message = pb::PruneResponse { shards: vec![piece], ..pb::PruneResponse::default() };
+            if pieces.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+    let repositories = repositories.iter().map(repository).collect();
+    let _ = pieces.send(Ok(pb::PruneResponse { plan, shards: Vec::new(), repositories })).await;
+}
+
+/// Which repository it is about is said where there are several.
+fn has_several(retained: &[Retained]) -> bool {
+    retained.iter().any(|other| other.repository != retained[0].repository)
+}
+
+fn shard_retention(retained: &Retained, has_several: bool) -> impl Iterator<Item = pb::ShardRetention> {
+    let heading = if has_several { format!("repository {}\n", retained.repository) } else { String::new() };
+    let text = heading + &retained.text();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let backups = &retained.retention.backups;
+    let pieces = backups.len().div_ceil(BACKUPS_IN_A_PIECE).max(1);
+    // About as many lines in each, the rest in the last.
+    let lines_in_a_piece = lines.len().div_ceil(pieces).max(1);
+    let texts: Vec<String> = lines.chunks(lines_in_a_piece).map(<[&str]>::concat).collect();
+    (0..pieces).map(move |i| {
+        let backups = backups.chunks(BACKUPS_IN_A_PIECE).nth(i).unwrap_or_default();
+        pb::ShardRetention {
+            repository: retained.repository.to_string(),
+            deployment: retained.shard.deployment.to_string(),
+            shard: retained.shard.shard.to_string(),
+            policy: retained.retention.policy.to_string(),
+            text: texts.get(i).cloned().unwrap_or_default(),
+            backups: backups.iter().map(backup).collect(),
+        }
+    })
+}
+
+fn backup(verdict: &RetentionVerdict) -> pb::RetainedBackup {
+    pb::RetainedBackup {
         id: verdict.backup.id.to_string(),
         node: verdict.backup.node.to_string(),
         received_at_ms: verdict.backup.received_at.as_millis(),
@@ -23,22 +87,6 @@ pub(super) fn shard_retention(retained: &Retained) -> pb::ShardRetention {
             .iter()
             .map(|reason| pb::RetentionReason { code: reason.as_str().to_owned(), sentence: reason.to_string() })
             .collect(),
-    };
-    pb::ShardRetention {
-        repository: retained.repository.to_string(),
-        deployment: retained.shard.deployment.to_string(),
-        shard: retained.shard.shard.to_string(),
-        policy: retained.retention.policy.to_string(),
-        text: retained.text(),
-        backups: retained.retention.backups.iter().map(backup).collect(),
-    }
-}
-
-pub(super) fn pruned(pruned: &Pruned) -> pb::PruneResponse {
-    pb::PruneResponse {
-        plan: pruned.plan.clone(),
-        shards: pruned.retained.iter().map(shard_retention).collect(),
-        repositories: pruned.repositories.iter().map(repository).collect(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The lists: status, backups, agents.
+//! The lists: status, agents.
 
 use urtext_identity::CertificateSerial;
 use urtext_proto::pb;
@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Result<pb::StatusResponse, Fault> {
     let mut warnings = app.warnings();
     // A repository that does not answer is what status is there to show.
-    let compared = app.reconcile(deployment.as_ref()).await;
+    let compared = app.reconcile_lately(deployment.as_ref()).await;
     let down = app.repositories.down();
     if down.is_empty()
         && let Err(fault) = compared
@@ -73,27 +73,7 @@ async fn shard_status(app: &App, shard: &ShardKey) -> Result<pb::ShardStatus, Fa
     })
 }
 
-pub(super) async fn backups(app: &App, deployment: Option<DeploymentName>) -> Result<pb::ListBackupsResponse, Fault> {
-    if let Some(name) = &deployment
-        && app.shards(Some(name)).is_empty()
-    {
-        app.shard(name, None)?;
-    }
-    app.reconcile(deployment.as_ref()).await?;
-    let mut backups = Vec::new();
-    for shard in app.shards(deployment.as_ref()) {
-        let judgement = app.judge_known(&shard, &Ask::default()).await?;
-        let times = judgement.times();
-        backups.extend(judgement.backups.iter().map(|entry| (entry.id, summary_in(&judgement, &times, entry))));
-    }
-    backups.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
-    Ok(pb::ListBackupsResponse {
-        backups: backups.into_iter().map(|(_, summary)| summary).collect(),
-        unreadable: unreadable(app, deployment.as_ref()),
-    })
-}
-
-fn unreadable(app: &App, deployment: Option<&DeploymentName>) -> Vec<String> {
+pub(super) fn unreadable(app: &App, deployment: Option<&DeploymentName>) -> Vec<String> {
     let unreadable = app.unreadable.lock().expect("nothing panics while it holds the unreadable");
     let wanted = unreadable.iter().filter(|((key, _), _)| deployment.is_none_or(|name| key.deployment == *name));
     let is_one = app.repositories.iter().count() == 1;

@@ -51,7 +51,7 @@ pub use prune::{FolderSeen, PruneFailure, PruneOutcome, PrunePlan, PruneRequest,
 pub use reader::{BackupReader, RdbReader, ReadError, StoredProof};
 pub use record::{Proof, Record, RecordBody, RecordError, RecordKind};
 pub use repair::{Repaired, repair};
-pub use repository::{Repository, RepositoryError, RepositoryHeader};
+pub use repository::{BackupsByShard, Repository, RepositoryError, RepositoryHeader};
 pub use seal::{
     CompressionLevel, MAX_SECRET_BYTES, OpenError, PART_BYTES, SealError, SealedObject, open, open_bytes, seal,
     seal_bytes,

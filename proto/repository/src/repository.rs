@@ -1,6 +1,6 @@
 //! A place that was made a repository: `urtext.json`, and everything that hangs off it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -9,7 +9,7 @@ use futures::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use urtext_types::{DeploymentName, ErrorKind, Explain, RepositoryId};
+use urtext_types::{BackupId, DeploymentName, ErrorKind, Explain, RepositoryId, ShardName};
 
 use crate::{
     BackupKey, BackupReader, BackupWriter, FORMAT_VERSION, Location, Manifest, ManifestVerifier, ObjectPrefix,
@@ -22,6 +22,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Manifests or records read at the same time while listing.
 const READS_IN_FLIGHT: usize = 8;
+
+/// The ids of committed backups.
+pub type BackupsByShard = BTreeMap<(DeploymentName, ShardName), Vec<BackupId>>;
 
 /// `urtext.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,19 +151,38 @@ impl Repository {
 
     /// All committed backups, of one deployment or of all, ordered by deployment, shard and id.
     pub async fn backups(&self, deployment: Option<&DeploymentName>) -> Result<Vec<BackupKey>, StoreError> {
-        let mut keys: Vec<BackupKey> = self
-            .store
-            .list(&ObjectPrefix::backups(deployment))
-            .try_filter_map(|object| {
-                future::ready(Ok(match Location::parse(&object.name) {
-                    Some(Location::Manifest(key)) => Some(key),
-                    _ => None,
-                }))
-            })
-            .try_collect()
-            .await?;
-        keys.sort_unstable();
-        Ok(keys)
+        let shards = self.backups_by_shard(deployment).await?;
+        let keys = shards.into_iter().flat_map(|((deployment, shard), ids)| {
+            let key = move |id| BackupKey { deployment: deployment.clone(), shard: shard.clone(), id };
+            ids.into_iter().map(key)
+        });
+        Ok(keys.collect())
+    }
+
+    /// The same, the ids of each shard ascending: 16 bytes for each.
+    pub async fn backups_by_shard(&self, deployment: Option<&DeploymentName>) -> Result<BackupsByShard, StoreError> {
+        let mut listed = self.store.list(&ObjectPrefix::backups(deployment));
+        let mut shards = BackupsByShard::new();
+        // Stores list shard after shard, so that the last one is mostly the right one.
+        let mut last: Option<((DeploymentName, ShardName), Vec<BackupId>)> = None;
+        while let Some(object) = listed.try_next().await? {
+            let Some(Location::Manifest(BackupKey { deployment, shard, id })) = Location::parse(&object.name) else {
+                continue;
+            };
+            match &mut last {
+                Some(((of, name), ids)) if *of == deployment && *name == shard => ids.push(id),
+                _ => {
+                    if let Some((shard, mut ids)) = last.replace(((deployment, shard), vec![id])) {
+                        shards.entry(shard).or_default().append(&mut ids);
+                    }
+                }
+            }
+        }
+        if let Some((shard, mut ids)) = last {
+            shards.entry(shard).or_default().append(&mut ids);
+        }
+        shards.values_mut().for_each(|ids| ids.sort_unstable());
+        Ok(shards)
     }
 
     /// The manifests of all committed backups, of one deployment or of all, in the order of

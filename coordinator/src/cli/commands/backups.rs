@@ -16,39 +16,49 @@ use crate::{
 pub(in crate::cli) async fn list(context: &Context, args: args::Backups) -> Result<Ended, Stop> {
     let client = context.connect_or_stand_in(&args.alone).await?;
     let request = pb::ListBackupsRequest { deployment: args.of.deployment.map(String::from) };
-    let pb::ListBackupsResponse { backups, unreadable } =
-        client.control().list_backups(request).await.map_err(refused)?.into_inner();
-    let backups: Vec<json::Backup> = json::all(backups)?;
+    let mut pages = client.control().list_backups(request).await.map_err(refused)?.into_inner();
     let now = Clock::system().now();
     let mut table = Table::new(["BACKUP", "NODE", "HISTORY", "OFFSET", "KEYS", "DATA AS OF", "TAKEN", "IN", "REMARK"]);
-    for backup in &backups {
-        let remark = match (&backup.ineligible, &backup.stale) {
-            (Some(reason), _) => format!("cannot be restored: {reason}"),
-            (None, Some(reason)) => format!("stale: {reason}"),
-            (None, None) => backup.vouched.as_ref().map_or(String::new(), |by| format!("vouched for by {by}")),
-        };
-        table.row([
-            backup.id.clone(),
-            backup.node.clone(),
-            optional(backup.history.map(|history| history.short())),
-            optional(backup.offset),
-            backup.keys.to_string(),
-            data_age(&backup.data_as_of, now),
-            ago(backup.received_at, now),
-            places(&backup.copies),
-            remark,
-        ]);
+    let mut list = context.output.list(&json::Nothing {}, "backups")?;
+    let (mut is_empty, mut unreadable) = (true, Vec::new());
+    while let Some(page) = pages.message().await.map_err(refused)? {
+        for backup in json::all::<_, json::Backup>(page.backups)? {
+            table.row(cells(&backup, now));
+            list.item(&backup)?;
+            is_empty = false;
+        }
+        if !table.is_empty() {
+            context.output.text(table.page())?;
+        }
+        unreadable.extend(page.unreadable);
     }
-    if table.is_empty() {
+    if is_empty {
         context.output.note("there are no backups yet: `urtext snapshot` takes one")?;
-    } else {
-        context.output.text(table)?;
     }
     for line in &unreadable {
         context.output.warning(line)?;
     }
-    context.output.value(&json::Backups { backups, unreadable })?;
+    list.end(&json::Unreadable { unreadable })?;
     Ok(Ended::Well)
+}
+
+fn cells(backup: &json::Backup, now: Timestamp) -> [String; 9] {
+    let remark = match (&backup.ineligible, &backup.stale) {
+        (Some(reason), _) => format!("cannot be restored: {reason}"),
+        (None, Some(reason)) => format!("stale: {reason}"),
+        (None, None) => backup.vouched.as_ref().map_or(String::new(), |by| format!("vouched for by {by}")),
+    };
+    [
+        backup.id.clone(),
+        backup.node.clone(),
+        optional(backup.history.map(|history| history.short())),
+        optional(backup.offset),
+        backup.keys.to_string(),
+        data_age(&backup.data_as_of, now),
+        ago(backup.received_at, now),
+        places(&backup.copies),
+        remark,
+    ]
 }
 
 pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ended, Stop> {

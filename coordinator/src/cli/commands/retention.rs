@@ -6,30 +6,98 @@ use urtext_types::ErrorKind;
 use super::restore::ask;
 use crate::{
     Fault,
-    cli::{Context, Ended, Stop, args, client::refused, json, output::Table},
+    cli::{
+        Context, Ended, Stop, args,
+        client::{Client, refused},
+        json,
+        output::{JsonList, Table},
+    },
 };
 
 pub(in crate::cli) async fn show(context: &Context, args: args::OfDeployment) -> Result<Ended, Stop> {
     let client = context.connect().await?;
     let request = pb::RetentionRequest { deployment: args.deployment.map(String::from) };
-    let shards = client.control().retention(request).await.map_err(refused)?.into_inner().shards;
-    if shards.is_empty() {
-        context.output.note("there are no backups yet")?;
-    } else {
-        context.output.text(texts(&shards))?;
+    let mut pieces = client.control().retention(request).await.map_err(refused)?.into_inner();
+    let list = context.output.list(&json::Nothing {}, "shards")?;
+    let mut shards = Shards { context, printed: Printed::AsData, list: Some(list), current: None };
+    while let Some(pb::RetentionResponse { shards: some }) = pieces.message().await.map_err(refused)? {
+        shards.take(some)?;
     }
-    context.output.value(&json::Retention { shards: shards.into_iter().map(Into::into).collect() })?;
+    if shards.current.is_none() {
+        context.output.note("there are no backups yet")?;
+    }
+    if let Some(list) = shards.end()? {
+        list.end(&json::Nothing {})?;
+    }
     Ok(Ended::Well)
 }
 
-/// What becomes of every backup; which repository it is about, where there are several.
-fn texts(shards: &[pb::ShardRetention]) -> String {
-    let has_several = shards.iter().any(|shard| shard.repository != shards[0].repository);
-    let text = |shard: &pb::ShardRetention| match has_several {
-        true => format!("repository {}\n{}", shard.repository, shard.text.trim_end()),
-        false => shard.text.trim_end().to_owned(),
-    };
-    shards.iter().map(text).collect::<Vec<_>>().join("\n\n")
+/// Where the verdicts are printed for a person.
+#[derive(Clone, Copy)]
+enum Printed {
+    AsData,
+    /// What is asked about is no data.
+    Beside,
+    /// They were printed already.
+    Not,
+}
+
+/// What becomes of every backup, printed as it comes.
+struct Shards<'a> {
+    context: &'a Context,
+    printed: Printed,
+    /// `None` where another answer is what is shown as JSON.
+    list: Option<JsonList<'a>>,
+    /// The one whose pieces are coming.
+    current: Option<pb::ShardRetention>,
+}
+
+impl<'a> Shards<'a> {
+    fn take(&mut self, pieces: Vec<pb::ShardRetention>) -> Result<(), Stop> {
+        for mut piece in pieces {
+            let text = std::mem::take(&mut piece.text);
+            let continues = self.current.as_ref().is_some_and(|before| is_same(before, &piece));
+            let gap = if self.current.is_some() && !continues { "\n" } else { "" };
+            self.print(&format!("{gap}{}", text.trim_end()))?;
+            match &mut self.current {
+                // Only JSON has all of one together.
+                Some(_) if continues && !self.context.output.json => {}
+                Some(before) if continues => before.backups.extend(piece.backups),
+                _ => {
+                    let before = self.current.replace(piece);
+                    self.list_item(before)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, text: &str) -> Result<(), Stop> {
+        match self.printed {
+            Printed::AsData => self.context.output.text(text)?,
+            Printed::Beside => self.context.output.note(text)?,
+            Printed::Not => {}
+        }
+        Ok(())
+    }
+
+    fn list_item(&mut self, shard: Option<pb::ShardRetention>) -> Result<(), Stop> {
+        if let (Some(list), Some(shard)) = (&mut self.list, shard) {
+            list.item(&json::ShardRetention::from(shard))?;
+        }
+        Ok(())
+    }
+
+    /// The list, for what comes after it.
+    fn end(mut self) -> Result<Option<JsonList<'a>>, Stop> {
+        let last = self.current.take();
+        self.list_item(last)?;
+        Ok(self.list)
+    }
+}
+
+fn is_same(one: &pb::ShardRetention, other: &pb::ShardRetention) -> bool {
+    (&one.repository, &one.deployment, &one.shard) == (&other.repository, &other.deployment, &other.shard)
 }
 
 pub(in crate::cli) async fn prune(context: &Context, args: args::Prune) -> Result<Ended, Stop> {
@@ -41,41 +109,59 @@ pub(in crate::cli) async fn prune(context: &Context, args: args::Prune) -> Resul
         return release_branch(context, request).await;
     }
     let client = context.connect().await?;
-    let request = pb::PruneRequest { deployment: deployment.clone(), dry_run: true, plan: None };
-    let mut response = client.control().prune(request).await.map_err(refused)?.into_inner();
     let output = &context.output;
-    let mut text = texts(&response.shards);
-    for repository in &response.repositories {
-        text.push_str(&format!("\n\nrepository {}: {}", repository.repository, repository.plan));
-    }
-    let text = text.trim_start().to_owned();
-    // With --dry-run the plan is the data; otherwise it is what is asked about.
-    if dry_run {
-        output.text(text)?
-    } else {
-        output.note(text)?
-    };
-    let has_work = response.repositories.iter().any(|repository| repository.objects > 0);
-    if !dry_run && has_work {
-        if !yes {
+    // With --dry-run the plan is the data; otherwise it is what is asked about, and what was done is the data.
+    let list = output.list(&json::PruneBegins { dry_run }, "shards")?;
+    let (printed, shown, done) =
+        if dry_run { (Printed::AsData, Some(list), None) } else { (Printed::Beside, None, Some(list)) };
+    let request = pb::PruneRequest { deployment: deployment.clone(), dry_run: true, plan: None };
+    let shards = Shards { context, printed, list: shown, current: None };
+    let (mut answer, mut list) = ask_to_prune(&client, request, shards).await?;
+    if let Some(done) = done {
+        let has_work = answer.repositories.iter().any(|repository| repository.objects > 0);
+        if has_work && !yes {
             ask()?;
         }
-        let request = pb::PruneRequest { deployment, dry_run: false, plan: Some(response.plan) };
-        response = client.control().prune(request).await.map_err(refused)?.into_inner();
-        for repository in &response.repositories {
+        // With nothing to do this shows as JSON what was shown as text.
+        if has_work || output.json {
+            let request = pb::PruneRequest { deployment, dry_run: !has_work, plan: has_work.then_some(answer.plan) };
+            let shards = Shards { context, printed: Printed::Not, list: Some(done), current: None };
+            (answer, list) = ask_to_prune(&client, request, shards).await?;
+        }
+        for repository in &answer.repositories {
             print_outcome(context, repository)?;
         }
-    } else if !dry_run {
-        output.text("there is nothing to remove")?;
+        if !has_work {
+            output.text("there is nothing to remove")?;
+        }
     }
-    let failed = response.repositories.iter().flat_map(|repository| &repository.outcome);
+    let failed = answer.repositories.iter().flat_map(|repository| &repository.outcome);
     let has_failed = failed.into_iter().any(|outcome| !outcome.failed.is_empty());
-    output.value(&json::Pruned {
-        dry_run,
-        shards: response.shards.into_iter().map(Into::into).collect(),
-        repositories: response.repositories.into_iter().map(Into::into).collect(),
-    })?;
+    if let Some(list) = list {
+        let repositories = answer.repositories.into_iter().map(Into::into).collect();
+        list.end(&json::PruneEnds { repositories })?;
+    }
     Ok(if has_failed { Ended::As(ErrorKind::Unavailable) } else { Ended::Well })
+}
+
+/// Prints what becomes of every backup, and what goes from each repository. Gives back the rest.
+async fn ask_to_prune<'a>(
+    client: &Client,
+    request: pb::PruneRequest,
+    mut shards: Shards<'a>,
+) -> Result<(pb::PruneResponse, Option<JsonList<'a>>), Stop> {
+    let mut pieces = client.control().prune(request).await.map_err(refused)?.into_inner();
+    let mut rest = pb::PruneResponse::default();
+    while let Some(mut piece) = pieces.message().await.map_err(refused)? {
+        shards.take(std::mem::take(&mut piece.shards))?;
+        // The last one says the rest.
+        rest = piece;
+    }
+    for (i, repository) in rest.repositories.iter().enumerate() {
+        let gap = if i > 0 || shards.current.is_some() { "\n" } else { "" };
+        shards.print(&format!("{gap}repository {}: {}", repository.repository, repository.plan))?;
+    }
+    Ok((rest, shards.end()?))
 }
 
 fn print_outcome(context: &Context, pruned: &pb::PrunedRepository) -> Result<(), Stop> {

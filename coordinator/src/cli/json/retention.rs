@@ -6,13 +6,7 @@ use urtext_types::Timestamp;
 
 use super::time;
 
-/// `urtext retention`
-#[derive(Debug, Serialize)]
-pub struct Retention {
-    pub shards: Vec<ShardRetention>,
-}
-
-/// The backups of one shard in one repository.
+/// The backups of one shard in one repository: `urtext retention` and `urtext prune` list them as `shards`.
 #[derive(Debug, Serialize)]
 pub struct ShardRetention {
     pub repository: String,
@@ -66,11 +60,15 @@ impl From<pb::RetainedBackup> for RetainedBackup {
     }
 }
 
-/// `urtext prune`
+/// The beginning of `urtext prune`; then come the shards.
 #[derive(Debug, Serialize)]
-pub struct Pruned {
+pub struct PruneBegins {
     pub dry_run: bool,
-    pub shards: Vec<ShardRetention>,
+}
+
+/// Its end.
+#[derive(Debug, Serialize)]
+pub struct PruneEnds {
     pub repositories: Vec<PrunedRepository>,
 }
 

@@ -25,6 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often each shard is looked at although nothing changed: some things are wrong only after a while.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// So many times as long as a look at every shard takes, there is none after it: of very many backups that is seconds.
+const PAUSE_FACTOR: u32 = 10;
+
 /// What is wrong now, in every shard.
 #[derive(Debug)]
 pub struct Alarms {
@@ -106,11 +109,12 @@ fn compare(before: &[Present], found: Vec<Alarm>, now: Timestamp) -> (Vec<Presen
 impl App {
     /// Goes on looking until the coordinator stops.
     pub async fn keep_watching(self: Arc<Self>) {
-        let mut looked = tokio::time::Instant::now();
+        let (mut looked, mut pause) = (tokio::time::Instant::now(), LOOK_AGAIN_AFTER);
         while self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
             let mut due = std::mem::take(&mut self.alarms.lock().changed);
-            if looked.elapsed() >= LOOK_AGAIN_AFTER {
-                looked = tokio::time::Instant::now();
+            let begun = tokio::time::Instant::now();
+            let is_everything = looked.elapsed() >= pause;
+            if is_everything {
                 due.extend(self.shards(None));
             }
             for shard in due {
@@ -118,6 +122,9 @@ impl App {
                     warn!(%shard, error = %Chain(&error), "could not look for what is wrong; trying again");
                     self.alarms.look_at(&shard);
                 }
+            }
+            if is_everything {
+                (looked, pause) = (begun, LOOK_AGAIN_AFTER.max(begun.elapsed() * PAUSE_FACTOR));
             }
         }
     }

@@ -112,6 +112,10 @@ impl App {
         for enrolment in catalog.current_enrolments().await.map_err(failed("start"))? {
             fleet.know(&enrolment.identity);
         }
+        // Whose enrolments went with an older catalog, and who has not come back since.
+        for node in catalog.nodes_with_backups().await.map_err(failed("start"))? {
+            fleet.know(&node);
+        }
         for last in catalog.observations().await.map_err(failed("start"))? {
             fleet.recall(last);
         }

@@ -26,7 +26,7 @@ use crate::{
     Fault,
     app::App,
     catalog::{BackupEntry, CopyState, Index, KnownEdge, StagedBackup, StagedCopy},
-    manifests::{Look, MANIFESTS_KEPT_AT_ONCE, edges, entry, estimated_clock, learn_from},
+    manifests::{Look, MANIFESTS_KEPT_AT_ONCE, edges, entry},
     records::{Recalled, Recollection},
     repositories::Place,
     shard::ShardKey,
@@ -167,11 +167,7 @@ impl App {
                     let received_at = known.map_or(key.id.timestamp(), |entry| entry.received_at);
                     edges(&manifest).for_each(|edge| told.tell(shard, edge));
                     // Of offsets and times nothing is forgotten: what is known of them grows at once.
-                    let clock = estimated_clock(&manifest);
-                    for learned in self.histories.with(shard, |known| learn_from(known, &manifest, received_at, clock))
-                    {
-                        self.keep(shard, learned).await;
-                    }
+                    self.learn(&manifest, received_at, None).await;
                     (None, None, StagedBackup::Read(Box::new(entry(&manifest, received_at))))
                 }
                 Look::Gone => continue,

@@ -202,7 +202,7 @@ impl App {
     }
 
     /// Learns what a manifest says of its node and of the histories.
-    async fn learn(&self, manifest: &Manifest, received_at: Timestamp, clock: Option<ClockSkew>) {
+    pub(crate) async fn learn(&self, manifest: &Manifest, received_at: Timestamp, clock: Option<ClockSkew>) {
         self.fleet.know(&AgentIdentity {
             deployment: manifest.deployment.clone(),
             shard: manifest.shard.clone(),

@@ -1,6 +1,7 @@
 //! What nobody may do, asked of a whole coordinator without a network.
 
 mod kept;
+mod many;
 mod prune;
 
 use async_trait::async_trait;

@@ -1,6 +1,6 @@
 //! The index of committed backups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use sqlx::{
     any::{AnyArguments, AnyRow},
     query::Query,
 };
+use urtext_identity::AgentIdentity;
 use urtext_planner::Verified;
 use urtext_rdb::RdbHeader;
 use urtext_repository::{BackupKey, CaptureMethod};
@@ -249,6 +250,25 @@ impl Catalog {
         .bind(deployment.map_or(String::new(), ToString::to_string))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         self.entries(query).await
+    }
+
+    /// The nodes that any backup is of.
+    pub async fn nodes_with_backups(&self) -> Result<BTreeSet<AgentIdentity>, CatalogError> {
+        #[derive(Deserialize)]
+        struct Of {
+            deployment: DeploymentName,
+            shard: ShardName,
+            site: SiteName,
+            node: NodeName,
+        }
+        let failed = self.failed("look up whose backups there are");
+        let mut nodes = BTreeSet::new();
+        let mut rows = sqlx::query("SELECT summary FROM backups").fetch(&self.pool);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            let Of { deployment, shard, site, node } = json(&row, "summary").map_err(&failed)?;
+            nodes.insert(AgentIdentity { deployment, shard, site, node });
+        }
+        Ok(nodes)
     }
 
     /// Reads rows as they come: what the database hands over is larger than what is kept of it.

@@ -36,7 +36,7 @@ pub use enrolments::Enrolment;
 pub use events::{EVENTS_KEPT, EVENTS_PAGE, Event, Present, Wanted, What};
 pub use lineage::{Decision, KnownEdge, KnownLineage};
 pub use observations::LastSeen;
-pub use rebuild::{Index, StagedBackup, StagedCopy};
+pub use rebuild::{Index, Replaced, StagedBackup, StagedCopy};
 pub use scheduled::{Job, JobKey, RunCapture, StoredMemory, StoredRun};
 pub use tasks::{StoredTask, TaskWork};
 pub use tokens::Redeemed;

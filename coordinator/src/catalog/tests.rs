@@ -137,6 +137,109 @@ async fn backups_are_listed_newest_first_and_survive_a_reopening() {
 }
 
 #[tokio::test]
+async fn pages_follow_each_other_newest_first_whatever_copies_there_are() {
+    let (_dir, catalog) = catalog().await;
+    let second: urtext_types::RepositoryName = "second".parse().expect("a name");
+    let mut all: Vec<BackupEntry> = (0..5).map(|n| backup(i64::from(n), n)).collect();
+    all[1].copies.insert(second.clone(), CopyState::default());
+    // One id in two shards, and one of another deployment.
+    all.push(BackupEntry { shard: "1".parse().expect("a name"), ..all[2].clone() });
+    all.push(BackupEntry { deployment: "carts".parse().expect("a name"), ..all[3].clone() });
+    for entry in &all {
+        catalog.put_backup(entry).await.expect("kept");
+    }
+    let pages = async |deployment: Option<&str>, limit: usize| {
+        let deployment = deployment.map(|name| name.parse().expect("a name"));
+        let (mut listed, mut last): (Vec<BackupEntry>, _) = (Vec::new(), None);
+        loop {
+            let page = catalog.page(deployment.as_ref(), last.as_ref(), limit).await.expect("listed");
+            listed.extend(page.iter().cloned());
+            if page.len() < limit {
+                return listed;
+            }
+            last = page.last().map(BackupEntry::key);
+        }
+    };
+    let everything = catalog.backups(None).await.expect("listed");
+    assert_eq!(everything.len(), 7);
+    for limit in [1, 2, 3, 7, 8] {
+        assert_eq!(pages(None, limit).await, everything, "in pages of {limit}");
+    }
+    let orders = shard().deployment;
+    assert_eq!(pages(Some("orders"), 2).await, catalog.backups(Some(&orders)).await.expect("listed"));
+    assert_eq!(pages(Some("nobody"), 2).await, []);
+    let of_shard = catalog.backups_of(&shard()).await.expect("listed");
+    assert_eq!(of_shard.iter().map(|entry| entry.id).collect::<Vec<_>>(), [4, 3, 2, 1, 0].map(|n| all[n].id));
+    let some = catalog.backups_at(&shard(), &[all[1].id, all[4].id, backup(9, 9).id]).await.expect("asked");
+    assert_eq!(some.into_values().collect::<Vec<_>>(), [all[1].clone(), all[4].clone()]);
+    let totals = catalog.totals().await.expect("added up");
+    assert_eq!(totals[&main()], Totals { backups: 7, stored_bytes: 1400, newest: Some(at(4)) });
+    assert_eq!(totals[&second].backups, 1);
+}
+
+#[tokio::test]
+async fn what_is_found_does_not_replace_what_its_session_knew() {
+    let (_dir, catalog) = catalog().await;
+    let committed = backup(0, 1);
+    catalog.put_backup(&committed).await.expect("kept");
+    let found = BackupEntry { received_at: at(-1), ..committed.clone() };
+    let trouble = CopyState { unreadable: Some("it hangs".to_owned()), ..CopyState::default() };
+    let other = backup(1, 2);
+    let copies = [(other.key(), main(), trouble.clone())];
+    catalog.take_in(&[found, other.clone()], &copies).await.expect("taken in");
+    assert_eq!(catalog.backup_at(&committed.key()).await.expect("asked"), Some(committed.clone()));
+    let listed = catalog.listed_copies(None).await.expect("listed");
+    let copy = |id, is_in_trouble| ListedCopy { id, is_in_trouble };
+    assert_eq!(listed[&main()][&shard()], [copy(committed.id, false), copy(other.id, true)]);
+    catalog.remove_copies(&[committed.key(), other.key()], &main()).await.expect("removed");
+    assert!(catalog.listed_copies(Some(&shard().deployment)).await.expect("listed").is_empty());
+    assert_eq!(catalog.backups(None).await.expect("listed"), []);
+}
+
+#[tokio::test]
+async fn a_new_index_is_staged_and_takes_the_place_of_the_old_one_at_once() {
+    let (_dir, catalog) = catalog().await;
+    let second: urtext_types::RepositoryName = "second".parse().expect("a name");
+    let (kept, mut gone, new, unknown) = (backup(0, 1), backup(1, 2), backup(2, 3), backup(3, 4));
+    for entry in [&kept, &gone] {
+        catalog.put_backup(entry).await.expect("kept");
+    }
+    catalog.put_copy(&gone.key(), &second, &CopyState::default()).await.expect("kept");
+    let staged = |entry: &BackupEntry, state: &CopyState, backup: StagedBackup| StagedCopy {
+        key: entry.key(),
+        repository: main(),
+        state: state.clone(),
+        backup,
+    };
+    let broken = CopyState { damaged: Some("it was changed".to_owned()), ..CopyState::default() };
+    let stage = async |copies: &[StagedCopy]| catalog.stage(copies).await.expect("staged");
+    // What an interrupted one left behind.
+    stage(&[staged(&unknown, &broken, StagedBackup::Read(Box::new(unknown.clone())))]).await;
+    catalog.clear_staged().await.expect("cleared");
+    stage(&[
+        staged(&kept, &broken, StagedBackup::Remembered(Box::new(kept.clone()))),
+        staged(&new, &CopyState::default(), StagedBackup::Read(Box::new(new.clone()))),
+        staged(&unknown, &broken, StagedBackup::Unknown),
+    ])
+    .await;
+    assert_eq!(catalog.backups(None).await.expect("listed").len(), 2, "the old one is in use");
+    let replaced = catalog.replace_index(&Index::default()).await.expect("replaced");
+    assert_eq!(replaced, Replaced { backups: 2, found: 1, gone: 1 });
+    let kept = BackupEntry { copies: [(main(), broken)].into(), ..kept };
+    assert_eq!(catalog.backups(None).await.expect("listed"), [new.clone(), kept.clone()]);
+
+    // A repository that cannot be asked keeps what is known of it, and nothing else is kept.
+    gone.copies = [(second.clone(), CopyState::default())].into();
+    catalog.put_backup(&gone).await.expect("kept");
+    catalog.clear_staged().await.expect("cleared");
+    stage(&[staged(&new, &CopyState::default(), StagedBackup::Read(Box::new(new.clone())))]).await;
+    catalog.stage_as_known(&second).await.expect("staged");
+    let replaced = catalog.replace_index(&Index::default()).await.expect("replaced");
+    assert_eq!(replaced, Replaced { backups: 2, found: 0, gone: 1 });
+    assert_eq!(catalog.backups(None).await.expect("listed"), [new, gone]);
+}
+
+#[tokio::test]
 async fn what_is_known_of_the_histories_comes_back() {
     let (_dir, catalog) = catalog().await;
     let edge =

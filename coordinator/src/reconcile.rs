@@ -29,9 +29,13 @@ use crate::{
 
 pub use lately::Compared;
 
-/// Up to so many backups, everything is compared and every manifest is read and verified again whenever somebody
-/// looks: some 0.2 s. Beyond that, manifests are read if they are new, and see [`App::reconcile_lately`].
+/// Up to so many backups, everything is compared whenever somebody asks: one request for the list. For more see
+/// [`App::reconcile_lately`].
 const COMPARED_EACH_TIME: usize = 1000;
+
+/// Up to so many, every manifest is read and verified again then: half a second from a bucket. Beyond that, only those
+/// that are new.
+const READ_EACH_TIME: usize = 200;
 
 /// Of so many found at once, each is named in the log.
 const NAMED_IN_LOG: usize = 20;
@@ -101,7 +105,7 @@ impl App {
     ) -> Result<(), Stopped> {
         let name = place.name();
         let in_catalog = |error| Stopped::Catalog(Fault::while_doing(attempt())(error));
-        let reads_all = found.values().map(Vec::len).sum::<usize>() <= COMPARED_EACH_TIME;
+        let reads_all = found.values().map(Vec::len).sum::<usize>() <= READ_EACH_TIME;
         let (mut unreadable, mut gone) = (BTreeMap::new(), Vec::new());
         for shard in found.keys().chain(indexed.keys()).collect::<BTreeSet<_>>() {
             let found = found.get(shard).map_or(&[][..], Vec::as_slice);

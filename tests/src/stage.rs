@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     eventually::{SOON, eventually},
-    ports::free_port,
+    ports::{free_port, free_port_at},
     process::Daemon,
     servers::Version,
 };
@@ -53,17 +53,22 @@ struct Running {
 impl Stage {
     /// So many places for servers, none of which runs yet. `settings` are pairs, for each of them.
     pub fn new(version: Version, places: usize, settings: &[(&str, &str)]) -> Self {
-        let servers: Vec<Server> = (0..places)
-            .map(|_| Server {
-                port: free_port(),
-                front: free_port(),
+        // Open from here on, so that nobody else can be given their ports.
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on a port of the kernel's choice");
+        let listeners: Vec<TcpListener> = (0..places).map(|_| listen()).collect();
+        let fronts = listeners.iter().map(|listener| listener.local_addr().expect("it listens").port());
+        let servers: Vec<Server> = fronts
+            .enumerate()
+            .map(|(number, front)| Server {
+                port: free_port_at(address_of(number)),
+                front,
                 folder: tempfile::tempdir().expect("make a server's folder"),
                 running: None,
             })
             .collect();
         let links = Links::new(servers.iter().map(|server| server.front).collect());
-        for (number, server) in servers.iter().enumerate() {
-            links.stand_before(number, SocketAddr::from((address_of(number), server.port)));
+        for (number, listener) in listeners.into_iter().enumerate() {
+            links.stand_before(number, listener, SocketAddr::from((address_of(number), servers[number].port)));
         }
         let settings = settings.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect();
         Self { version, settings, servers, links, nobody: free_port() }
@@ -243,8 +248,7 @@ impl Links {
         Self(Arc::new(Shared { fronts, state: Mutex::new(state) }))
     }
 
-    fn stand_before(&self, master: usize, target: SocketAddr) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.0.fronts[master])).expect("listen on a free port");
+    fn stand_before(&self, master: usize, listener: TcpListener, target: SocketAddr) {
         let shared = Arc::clone(&self.0);
         thread::spawn(move || accept(&listener, &shared, master, target));
     }

@@ -6,7 +6,7 @@ use urtext_agent::server::Info;
 use urtext_simulator::{
     World,
     run::BEGINNING,
-    server::{Link, Role as ModelRole},
+    server::{Link, RdbFile, Role as ModelRole, Spot},
     story::{Event, KINDS, Node, Shape, Site, Step, Version},
     truth::Point,
     words::sentence,
@@ -377,13 +377,25 @@ impl Scene {
         has_pinged
     }
 
-    /// Who attached after a first ping has a backlog that begins behind it: the model pings when all are there.
+    /// Who attached after a first ping has a backlog that begins behind it, and a file with it: the model pings when
+    /// all are there.
     fn move_backlogs(&mut self) {
         for node in self.world.nodes().filter(|&node| self.world.server(node).link_is_up()).collect::<Vec<_>>() {
             let real = self.info(node).number("repl_backlog_first_byte_offset");
-            let backlog = &mut self.world.servers[node.index()].backlog;
-            if backlog.map(|first| first + PING_BYTES) == real {
-                *backlog = real;
+            let server = self.world.server(node);
+            let (Some(first), Some(file)) = (server.backlog, server.rdb) else { continue };
+            if real != Some(first + PING_BYTES) {
+                continue;
+            }
+            let history = server.history;
+            let at = |offset| Spot { history, offset };
+            let moved = at(first - 1 + PING_BYTES);
+            let received = RdbFile { aux: Some(moved), data: self.world.data_at(moved) };
+            let is_received = file.aux == Some(at(first - 1));
+            let server = &mut self.world.servers[node.index()];
+            server.backlog = real;
+            if is_received {
+                server.rdb = Some(received);
             }
         }
     }

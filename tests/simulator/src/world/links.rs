@@ -15,9 +15,14 @@ impl World {
                 self.servers[of.index()].alone_since = now;
             }
         }
-        // A replica serves others only when it is in sync itself: so from the masters down.
-        while self.nodes().any(|replica| self.connect(replica)) {}
-        while self.nodes().any(|replica| self.flow(replica)) {}
+        // A replica serves others only when it is in sync itself: so from the masters down. What was missed comes
+        // right behind the answer, and so is there before anybody else tries again, which is once a second.
+        loop {
+            while self.nodes().any(|replica| self.flow(replica)) {}
+            if !self.nodes().any(|replica| self.connect(replica)) {
+                break;
+            }
+        }
     }
 
     /// Brings the link of `replica` up, if that can be done now.

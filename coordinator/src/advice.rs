@@ -54,6 +54,7 @@ impl Judgement {
                 entry.id, entry.node
             ),
             hint: "try again when it can be read, or go on without it: --accept-loss --reason TEXT".to_owned(),
+            accepted: None,
         })
     }
 

@@ -156,6 +156,7 @@ impl App {
             lineage: known.lineage,
             contradictions: known.contradictions,
             accepted: known.decisions,
+            losses: known.losses,
             candidates: Vec::new(),
             nodes: nodes.iter().filter_map(|node| seen(node, now)).collect(),
             vouched: std::collections::BTreeSet::new(),

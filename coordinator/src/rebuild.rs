@@ -73,15 +73,17 @@ impl App {
         let attempt = || "rebuild the catalog".to_owned();
         self.record_edges().await?;
         self.spread_records().await;
-        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch];
+        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::AcceptedLoss];
         let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         let mut rebuilt = Rebuilt { unreadable, ..Rebuilt::default() };
         let mut index = Index::default();
+        let mut losses = Vec::new();
         for (shard, recalled) in recalled {
             match recalled {
                 Recalled::Fork(edge) => index.edges.push((shard, KnownEdge { edge, recorded: true })),
                 Recalled::Decision(decision) => index.decisions.push((shard, decision)),
                 Recalled::Vouch(vouch) => index.vouches.push((shard, vouch)),
+                Recalled::Losses(accepted) => losses.push((shard, accepted)),
             }
         }
         (rebuilt.accepted, rebuilt.vouches) = (index.decisions.len(), index.vouches.len());
@@ -94,6 +96,9 @@ impl App {
             (replaced.backups, replaced.found, replaced.gone);
         let known = self.catalog.lineages().await.map_err(Fault::while_doing(attempt()))?;
         self.histories.relearn(&known);
+        for (shard, accepted) in losses {
+            self.recall_losses(&shard, accepted);
+        }
         for (shard, edge) in told.edges {
             let learned = self.histories.with(&shard, |known| known.learn_edge(edge));
             self.keep(&shard, learned).await;

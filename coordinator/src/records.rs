@@ -8,9 +8,9 @@ use std::{
 
 use futures::TryStreamExt;
 use tracing::{info, warn};
-use urtext_planner::AcceptedLineage;
+use urtext_planner::{AcceptedLineage, AcceptedLoss};
 use urtext_repository::{Location, ObjectName, ObjectPrefix, Record, RecordBody, RecordError, RecordKind};
-use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, Timestamp};
+use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, NodeName, Position, RecordId, Timestamp};
 
 use crate::{
     Fault,
@@ -40,6 +40,7 @@ pub enum Recalled {
     Fork(ForkEdge),
     Decision(Decision),
     Vouch(Vouch),
+    Losses(Vec<AcceptedLoss>),
 }
 
 /// What all records say, each about its shard, in the order in which they were made.
@@ -68,14 +69,38 @@ fn recalled(record: Record) -> Option<(ShardKey, Recalled)> {
         RecordBody::Verified { .. } | RecordBody::Hold { .. } | RecordBody::LetGo { .. } | RecordBody::Audit { .. } => {
             return None;
         }
+        RecordBody::AcceptedLoss { shard, restored, nodes, .. } => {
+            (shard, Recalled::Losses(accepted_losses(restored, nodes, at, &who, &reason)))
+        }
     };
     Some((ShardKey::new(deployment, shard), recalled))
+}
+
+/// What a record of an accepted loss says to those who ask later. Of a backup without a position, and of what has
+/// none itself, nobody can say later whether it is the same.
+pub(crate) fn accepted_losses(
+    restored: Option<Position>,
+    nodes: Vec<(NodeName, Position)>,
+    at: Timestamp,
+    by: &str,
+    reason: &str,
+) -> Vec<AcceptedLoss> {
+    let Some(restored) = restored else { return Vec::new() };
+    let loss = |(node, position)| AcceptedLoss {
+        node,
+        position,
+        restored,
+        at,
+        by: by.to_owned(),
+        reason: reason.to_owned(),
+    };
+    nodes.into_iter().map(loss).collect()
 }
 
 impl App {
     /// Takes in the records of all deployments.
     pub async fn recall_records(&self) -> Result<(), Fault> {
-        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch];
+        let kinds = [RecordKind::LineageEdge, RecordKind::AcceptedLineage, RecordKind::Vouch, RecordKind::AcceptedLoss];
         let Recollection { recalled, unreadable } = self.read_records(&kinds).await?;
         for sentence in &unreadable {
             warn!(record = %sentence, "a record cannot be read");
@@ -136,8 +161,16 @@ impl App {
                 let kept = self.catalog.put_vouch(shard, &vouch).await;
                 kept.map_err(Fault::while_doing("keep what an operator vouches for"))?;
             }
+            Recalled::Losses(losses) => self.recall_losses(shard, losses),
         }
         Ok(())
+    }
+
+    /// Not in the catalog: where the records cannot be read, a person is asked again.
+    pub(crate) fn recall_losses(&self, shard: &ShardKey, losses: Vec<AcceptedLoss>) {
+        self.histories.with(shard, |known| {
+            known.losses.extend(losses.into_iter().filter(|loss| !known.losses.contains(loss)).collect::<Vec<_>>());
+        });
     }
 
     /// A deployment's records of one kind from all repositories that answer, oldest first, each once: a record

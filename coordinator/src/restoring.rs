@@ -11,7 +11,7 @@ use std::{
 
 use tracing::info;
 use urtext_identity::AgentIdentity;
-use urtext_planner::{Learned, MayHoldMore, Wish};
+use urtext_planner::{Holder, Learned, MayHoldMore, Wish};
 use urtext_proto::{RpcError, pb};
 use urtext_rdb::{RdbHeader, ServerVersion, loadable_by};
 use urtext_repository::{BackupReader, Manifest, RecordBody};
@@ -27,6 +27,7 @@ use crate::{
     catalog::{BackupEntry, TaskWork},
     clock::entropy,
     fleet::Node,
+    records::accepted_losses,
     shard::{NodeKey, ShardKey},
     tasks::{Outcome, Task},
     verdict::HistoryPrefix,
@@ -164,7 +165,7 @@ impl App {
             if self.reads_only {
                 warnings.push("that this loss was accepted is not on record: nothing is written here".to_owned());
             } else {
-                self.record_loss(&shard, loss, &format!("backup {} to files", entry.id), &by).await?;
+                self.record_loss(&shard, loss, &entry, "files", &by).await?;
             }
         }
         let plan = Plan {
@@ -184,13 +185,31 @@ impl App {
         Ok(plan)
     }
 
-    async fn record_loss(&self, shard: &ShardKey, loss: &AcceptedLoss, what: &str, by: &str) -> Result<(), Fault> {
+    /// What is given up is on record before anything happens, and need not be accepted again.
+    async fn record_loss(
+        &self,
+        shard: &ShardKey,
+        loss: &AcceptedLoss,
+        backup: &BackupEntry,
+        to: &str,
+        by: &str,
+    ) -> Result<(), Fault> {
         let without: Vec<&str> = loss.may_hold_more.iter().map(|more| more.sentence.as_str()).collect();
-        let body = RecordBody::Audit {
-            action: "accepted a loss".to_owned(),
-            subject: format!("{what}, without asking what may hold more: {}", without.join(" ")),
+        let nodes = loss.may_hold_more.iter().filter_map(|more| match &more.who {
+            Holder::Node(node) => Some((node.clone(), more.position?)),
+            Holder::Repository(_) => None,
+        });
+        let nodes: Vec<(NodeName, Position)> = nodes.collect();
+        let body = RecordBody::AcceptedLoss {
+            shard: shard.shard.clone(),
+            backup: backup.id,
+            restored: backup.position,
+            nodes: nodes.clone(),
+            subject: format!("backup {} to {to}, without asking what may hold more: {}", backup.id, without.join(" ")),
         };
-        self.put_record(shard, by, Some(loss.reason.clone()), body).await?;
+        let record = self.put_record(shard, by, Some(loss.reason.clone()), body).await?;
+        let losses = accepted_losses(backup.position, nodes, record.timestamp(), by, &loss.reason);
+        self.histories.with(shard, |known| known.losses.extend(losses));
         Ok(())
     }
 
@@ -299,8 +318,8 @@ impl App {
     ) -> Result<Task, Fault> {
         let BackupEntry { deployment, shard, id, .. } = &plan.backup;
         if let Some(loss) = &plan.accepted_loss {
-            let what = format!("backup {id} to node {}", target.agent.node);
-            self.record_loss(&plan.shard, loss, &what, by).await?;
+            let to = format!("node {}", target.agent.node);
+            self.record_loss(&plan.shard, loss, &plan.backup, &to, by).await?;
         }
         let action = if target.keys > 0 { "restore over data" } else { "restore" };
         let body = RecordBody::Audit {

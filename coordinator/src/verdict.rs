@@ -271,6 +271,7 @@ pub fn seen(node: &Node, now: Timestamp) -> Option<NodeSeen> {
         observation: seen.observation.clone(),
         received_at: seen.received_at,
         reachable: node.fresh(now).is_some(),
+        agent_connected: node.live_session(now).is_some(),
         clock: node.live_session(now).and_then(|session| session.clock),
     })
 }

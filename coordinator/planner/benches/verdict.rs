@@ -161,6 +161,7 @@ fn view(histories: &ShardHistories) -> ShardView {
         ended: histories.ended(),
         timeline: histories.timeline.clone(),
         repositories: Vec::new(),
+        losses: Vec::new(),
         vouched: Default::default(),
         now: Timestamp::from_millis(1_800_000_000_000),
     }

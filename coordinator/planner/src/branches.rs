@@ -10,7 +10,14 @@
 //!
 //! A decision decides about what the person saw, and nothing else. A fork that appears *later*,
 //! below `h` or beside it, has writes that nobody has weighed: it makes the verdict ambiguous again.
-//! The latest decision holds alone; earlier ones are kept for the record.
+//!
+//! # Several decisions
+//!
+//! A decision holds until a later one accepts what it had set aside: then the person has changed her
+//! mind about it, and all of it is void ([`Decisions`]). Otherwise both hold: who decides about
+//! another fork says nothing about this one. In particular, a later decision for a parent of both
+//! branches does not let back in the one that was given up, and neither does one that was made while
+//! the repository that holds that branch could not be asked.
 //!
 //! For example: the master writes `P`; `C` is promoted at offset 615 while `P` goes on to 678.
 //!
@@ -26,6 +33,7 @@
 //!   a new fork, between `C` and `E`. Silently keeping `C` would lose what `E` goes on to write.
 //! - After `accept C`, a node promoted from `P` at 600 shows up as `Q`: nobody weighed `Q`, so the
 //!   verdict is ambiguous.
+//! - After `accept C` and then `accept P`, the first one is void: `C` is set aside, and `P` is not.
 //!
 //! Copies without a position have no history to name: a decision sets aside those that had been
 //! received when it was made.
@@ -41,7 +49,7 @@ use crate::{
 
 /// Which histories a decision for `history`, made now, sets aside: for [`AcceptedLineage::over`].
 ///
-/// Earlier decisions play no part: the new one stands alone.
+/// Earlier decisions play no part: the new one names everything that it is against.
 ///
 /// # Errors
 /// Nothing is known of `history`, or no copy is on it: then there is nothing to accept.
@@ -140,6 +148,53 @@ impl Aside {
     pub(crate) fn holds(&self, place: Place) -> bool {
         self.from_the_start[place.history] || self.is_rival[place.history] && !self.way.holds(place)
     }
+}
+
+/// The operators' decisions that hold.
+#[derive(Debug)]
+pub(crate) struct Decisions {
+    /// The latest first, each with its place in [`ShardView::accepted`].
+    standing: Vec<(usize, Aside)>,
+}
+
+impl Decisions {
+    /// The chart must have been made with the histories that the decisions name.
+    pub(crate) fn of(chart: &Chart, accepted: &[AcceptedLineage]) -> Self {
+        let mut latest_first: Vec<(usize, &AcceptedLineage)> = accepted.iter().enumerate().collect();
+        latest_first.sort_by(|(_, a), (_, b)| age(b).cmp(&age(a)));
+        let mut standing: Vec<(usize, Aside)> = Vec::with_capacity(accepted.len());
+        for (index, decision) in latest_first {
+            let aside = Aside::by_operator(chart, decision);
+            let is_overruled = standing.iter().any(|&(later, _)| {
+                let history = chart.number(accepted[later].history).expect("the chart holds what the decision names");
+                aside.holds(Place { history, offset: Offset::MAX })
+            });
+            if !is_overruled {
+                standing.push((index, aside));
+            }
+        }
+        Self { standing }
+    }
+
+    /// Whether `place` is set aside.
+    pub(crate) fn hold_aside(&self, place: Place) -> bool {
+        self.against(place).is_some()
+    }
+
+    /// The latest decision by which `place` is set aside.
+    pub(crate) fn against(&self, place: Place) -> Option<usize> {
+        self.standing.iter().find(|(_, aside)| aside.holds(place)).map(|&(index, _)| index)
+    }
+}
+
+/// Later decisions are greater; of simultaneous ones the one about the greater history.
+pub(crate) fn age(decision: &AcceptedLineage) -> impl Ord + '_ {
+    (decision.at, decision.history, &decision.over)
+}
+
+/// Every history that decisions name.
+pub(crate) fn named(accepted: &[AcceptedLineage]) -> impl Iterator<Item = ReplicationId> {
+    accepted.iter().flat_map(|decision| std::iter::once(decision.history).chain(decision.over.iter().copied()))
 }
 
 /// Where the paths to the tips part. `chosen` are the tips that are left after all decisions.

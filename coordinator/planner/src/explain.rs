@@ -3,11 +3,12 @@
 use urtext_types::{Lineage, Relation, Timestamp};
 
 use crate::{
+    branches::age,
     chart::Place,
     outcome::Outcome,
     selection::{Decided, Judged, Selection, Standing, Verdict, order},
     situation::{Case, Contender, latest_decision},
-    view::{Candidate, Source},
+    view::{AcceptedLineage, Candidate, Source},
     wish::Until,
     wording::{bytes, bytes_and_time, count, duration, history, how_to_save, keys, name, sentence, time},
 };
@@ -37,7 +38,7 @@ pub(crate) fn explain(case: &Case<'_>, lineage: &Lineage, selection: &Selection,
             sentences.push("Every backup that could be restored is on a branch that was set aside.".to_owned());
         }
     }
-    sentences.extend(decision(case));
+    decisions(case, &mut sentences);
     if case.outcome.verdict() != Verdict::Ambiguous {
         let is_unknown = |judged: &&Judged| judged.standing == Standing::Unrelated && case.open[judged.candidate];
         let unknown = notable.iter().filter(is_unknown).map(|judged| case.candidate(judged.candidate));
@@ -309,24 +310,36 @@ fn no_backup(case: &Case<'_>) -> String {
     }
 }
 
-fn decision(case: &Case<'_>) -> Option<String> {
+fn decisions(case: &Case<'_>, sentences: &mut Vec<String>) {
+    let is_forked = case.outcome == Outcome::Forked;
     if let Some(Decided::FollowMaster(master)) = &case.decided {
-        return Some(format!(
+        sentences.push(format!(
             "The policy on_fork = \"follow-master\" follows {master}, the master seen last with the most attached \
              replicas."
         ));
+    } else if let Some((_, decision)) = latest_decision(case.view)
+        && (case.decided.is_some() || is_forked || case.outcome == Outcome::AllSetAside)
+    {
+        let rest = if is_forked { " That does not decide between the branches that are left." } else { "" };
+        sentences.push(format!("{}{rest}", decided(decision)));
     }
-    let is_forked = case.outcome == Outcome::Forked;
-    let (_, decision) = latest_decision(case.view)?;
-    if case.decided.is_none() && !is_forked {
-        return None;
-    }
-    let rest = if is_forked { " That does not decide between the branches that are left." } else { "" };
-    Some(format!(
-        "{} accepted {} on {}, with the reason: {:?}.{rest}",
+    // What an earlier decision set aside, and no later one speaks of.
+    let latest = latest_decision(case.view).map(|(index, _)| index);
+    let against = (0..case.aside.len()).filter(|&i| case.aside[i]).filter_map(|i| case.decisions.against(case.place(i)?));
+    let mut earlier: Vec<usize> = against.filter(|&index| Some(index) != latest).collect();
+    earlier.sort_by(|&a, &b| age(&case.view.accepted[b]).cmp(&age(&case.view.accepted[a])));
+    earlier.dedup();
+    sentences.extend(earlier.into_iter().map(|index| {
+        format!("Before, {} What that set aside still is.", decided(&case.view.accepted[index]))
+    }));
+}
+
+fn decided(decision: &AcceptedLineage) -> String {
+    format!(
+        "{} accepted {} on {}, with the reason: {:?}.",
         decision.by,
         history(decision.history),
         time(decision.at),
         decision.reason
-    ))
+    )
 }

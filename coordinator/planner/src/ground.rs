@@ -3,28 +3,29 @@
 use urtext_types::{NodeName, Position};
 
 use crate::{
-    branches::{Aside, rivals},
+    branches::{Aside, Decisions, rivals},
     chart::{Bearings, Chart, Extents, Place},
     selection::{Decided, Selection},
-    situation::{Situation, latest_decision},
+    situation::Situation,
     view::{NodeSeen, ShardView, Source},
 };
 
 pub(crate) struct Ground<'a> {
     pub(crate) view: &'a ShardView,
     pub(crate) chart: &'a Chart,
-    aside: Option<Aside>,
+    decisions: &'a Decisions,
+    /// What is not on the branch of the master that the policy follows.
+    unfollowed: Option<Aside>,
 }
 
 impl<'a> Ground<'a> {
     pub(crate) fn new(view: &'a ShardView, selection: &'a Selection) -> Self {
         let chart = &selection.situation.chart;
-        let aside = match (&selection.decided, latest_decision(view)) {
-            (Some(Decided::FollowMaster(master)), _) => aside_of_master(view, selection, master),
-            (_, Some((_, decision))) => Some(Aside::by_operator(chart, decision)),
-            (_, None) => None,
+        let unfollowed = match &selection.decided {
+            Some(Decided::FollowMaster(master)) => aside_of_master(view, selection, master),
+            Some(Decided::Operator(_)) | None => None,
         };
-        Self { view, chart, aside }
+        Self { view, chart, decisions: &selection.situation.decisions, unfollowed }
     }
 
     pub(crate) fn place(&self, position: Position) -> Option<Place> {
@@ -38,7 +39,7 @@ impl<'a> Ground<'a> {
 
     /// Whether a person or the policy gave up what is there.
     pub(crate) fn is_aside(&self, place: Place) -> bool {
-        self.aside.as_ref().is_some_and(|aside| aside.holds(place))
+        self.decisions.hold_aside(place) || self.unfollowed.as_ref().is_some_and(|aside| aside.holds(place))
     }
 
     /// What can be had now: backups that can be restored, and nodes that can be asked.

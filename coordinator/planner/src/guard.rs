@@ -3,6 +3,8 @@
 //! A restore stops for each of these, and goes on only if a person accepts the loss. Living nodes that
 //! are ahead and can be asked are no guard: they stand first in the answer, with the command that saves
 //! what they hold. What a decision or the policy set aside is no guard either: it was given up on record.
+//! A loss that was accepted before is named again, with who accepted it ([`AcceptedLoss`]): a restore goes
+//! on without asking for the same once more.
 //!
 //! With a [`Wish`](crate::Wish) for less, only what could change *that* answer is named: a position
 //! between the chosen copy and the point that was asked for. What is beyond the point would not have
@@ -18,7 +20,7 @@ use crate::{
     data_as_of::DataAsOf,
     ground::Ground,
     selection::Selection,
-    view::{HeadSeen, NodeSeen, RepositorySeen, ShardView, Source},
+    view::{AcceptedLoss, HeadSeen, NodeSeen, RepositorySeen, ShardView, Source},
     wish::Until,
     wording::{bytes, history, time},
 };
@@ -37,6 +39,8 @@ pub struct MayHoldMore {
     pub sentence: String,
     /// What to do.
     pub hint: String,
+    /// Who accepted this loss before, if somebody did: a restore need not stop for it.
+    pub accepted: Option<AcceptedLoss>,
 }
 
 /// What cannot be asked.
@@ -56,6 +60,9 @@ pub fn loss_guard(view: &ShardView, selection: &Selection) -> Vec<MayHoldMore> {
     for seen in view.nodes.iter().filter(|seen| !seen.reachable) {
         let is_named = found.iter().any(|more| more.who == Holder::Node(seen.node.clone()));
         found.extend(guard.silent(seen).filter(|_| !is_named));
+    }
+    for more in &mut found {
+        more.accepted = guard.accepted(more).cloned();
     }
     found.extend(view.repositories.iter().filter(|seen| !seen.reachable).map(|seen| guard.repository(seen)));
     found.sort_by_cached_key(|more| {
@@ -107,7 +114,7 @@ impl<'a> Guard<'a> {
                     let silent = self.ground.view.nodes.iter().filter(|seen| !seen.reachable);
                     found.extend(silent.map(|seen| lost_by_another(head, seen, more)));
                 }
-                _ => found.push(remembered(head, more, self.chosen.is_some())),
+                seen => found.push(remembered(head, seen, more, self.chosen.is_some())),
             }
         }
         found
@@ -120,13 +127,14 @@ impl<'a> Guard<'a> {
             Some(position) => {
                 let more = self.more_at(position, seen.received_at)?;
                 let head = HeadSeen { position, node: node.clone(), seen_at: seen.received_at };
-                return Some(remembered(&head, more, self.chosen.is_some()));
+                return Some(remembered(&head, Some(seen), more, self.chosen.is_some()));
             }
             None if seen.observation.keys() == 0 || self.until.is_some() => return None,
             None => format!(
-                "The node {node} at {} does not count its writes, its agent is not connected, and it was last seen on \
-                 {last_seen}: nobody can say whether it holds more.",
-                seen.site
+                "The node {node} at {} does not count its writes, {}, and it was last seen on {last_seen}: nobody can \
+                 say whether it holds more.",
+                seen.site,
+                silence(Some(seen))
             ),
         };
         Some(MayHoldMore {
@@ -135,7 +143,8 @@ impl<'a> Guard<'a> {
             bytes_more: None,
             seen_at: Some(seen.received_at),
             sentence,
-            hint: node_hint(node),
+            hint: node_hint(node, Some(seen)),
+            accepted: None,
         })
     }
 
@@ -167,7 +176,25 @@ impl<'a> Guard<'a> {
             seen_at: seen.listed_at,
             sentence: format!("The repository {name} cannot be reached: {what}."),
             hint: format!("bring the repository {name} back, or {ACCEPT}"),
+            accepted: None,
         }
+    }
+
+    /// The latest acceptance of this very loss.
+    fn accepted(&self, more: &MayHoldMore) -> Option<&'a AcceptedLoss> {
+        let (Holder::Node(node), Some(lost)) = (&more.who, more.position.and_then(|at| self.ground.place(at))) else {
+            return None;
+        };
+        let (chosen, seen) = (self.chosen.as_ref()?, self.ground.seen(node));
+        let covers = |loss: &&AcceptedLoss| {
+            let place = |position| self.ground.place(position);
+            let came_back = [more.seen_at, seen.map(|seen| seen.received_at)].into_iter().flatten().any(|at| at > loss.at);
+            let is_no_more = place(loss.position).is_some_and(|given_up| Bearings::new(self.ground.chart, given_up).holds(lost));
+            let is_instead = place(loss.restored).is_some_and(|restored| chosen.holds(restored));
+            loss.node == *node && !came_back && is_no_more && is_instead
+        };
+        let losses = self.ground.view.losses.iter().filter(covers);
+        losses.max_by(|a, b| (a.at, &a.by, &a.reason).cmp(&(b.at, &b.by, &b.reason)))
     }
 
     /// Whether what is at `position` could be better than what was chosen: if so, by how many bytes,
@@ -198,12 +225,23 @@ impl<'a> Guard<'a> {
 
 const ACCEPT: &str = "go on without it: --accept-loss --reason TEXT";
 
-fn node_hint(node: &NodeName) -> String {
-    format!("start the agent of {node} again, or {ACCEPT}")
+fn node_hint(node: &NodeName, seen: Option<&NodeSeen>) -> String {
+    let what = if is_server_gone(seen) { "server" } else { "agent" };
+    format!("start the {what} of {node} again, or {ACCEPT}")
+}
+
+/// Whether the agent is there, and its server is not.
+fn is_server_gone(seen: Option<&NodeSeen>) -> bool {
+    seen.is_some_and(|seen| seen.agent_connected)
+}
+
+/// Why a node cannot be asked, as a clause.
+fn silence(seen: Option<&NodeSeen>) -> &'static str {
+    if is_server_gone(seen) { "its server does not answer its agent" } else { "its agent is not connected" }
 }
 
 /// `head` was seen at a node that cannot be asked.
-fn remembered(head: &HeadSeen, more: Option<u64>, anything_chosen: bool) -> MayHoldMore {
+fn remembered(head: &HeadSeen, seen: Option<&NodeSeen>, more: Option<u64>, anything_chosen: bool) -> MayHoldMore {
     let at = format!("offset {} of {}", head.position.offset, history(head.position.history));
     let than = match more {
         Some(more) => format!("{} more than the chosen copy holds", bytes(more)),
@@ -216,11 +254,13 @@ fn remembered(head: &HeadSeen, more: Option<u64>, anything_chosen: bool) -> MayH
         bytes_more: more,
         seen_at: Some(head.seen_at),
         sentence: format!(
-            "The node {} was seen at {at} on {}, {than}, and its agent is not connected.",
+            "The node {} was seen at {at} on {}, {than}, and {}.",
             head.node,
-            time(head.seen_at)
+            time(head.seen_at),
+            silence(seen)
         ),
-        hint: node_hint(&head.node),
+        hint: node_hint(&head.node, seen),
+        accepted: None,
     }
 }
 
@@ -234,13 +274,15 @@ fn lost_by_another(head: &HeadSeen, silent: &NodeSeen, more: Option<u64>) -> May
         seen_at: Some(silent.received_at),
         sentence: format!(
             "The node {} was seen at offset {} of {} on {}{more_bytes}, and has lost that since; {} may still have \
-             it, and its agent is not connected.",
+             it, and {}.",
             head.node,
             head.position.offset,
             history(head.position.history),
             time(head.seen_at),
-            silent.node
+            silent.node,
+            self::silence(Some(silent))
         ),
-        hint: node_hint(&silent.node),
+        hint: node_hint(&silent.node, Some(silent)),
+        accepted: None,
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     judge::{is_of_the_run, is_related},
     outcome::Outcome,
     selection::{Decided, Judged, Selection},
-    situation::Case,
+    situation::{Case, latest_decision},
     view::{ShardView, Source},
     wish::Beyond,
     wording::{bytes, bytes_and_time, duration, history, how_to_save, keys, name, sentence, time},
@@ -52,7 +52,7 @@ impl<'a> Reasons<'a> {
         };
         let mut add = |sentence: String| text = format!("{text} {sentence}").trim().to_owned();
         if judged.set_aside {
-            add(self.set_aside());
+            add(self.set_aside(i));
         }
         if let Some(until) = case.wish.until.filter(|_| judged.beyond && candidate.is_eligible()) {
             add(Beyond::of(case, &self.data_as_of, i, until).sentence(until));
@@ -136,16 +136,23 @@ impl<'a> Reasons<'a> {
         }
     }
 
-    fn set_aside(&self) -> String {
-        match &self.case.decided {
-            Some(Decided::Operator(decision)) => {
-                let decision = &self.case.view.accepted[*decision];
+    fn set_aside(&self, i: usize) -> String {
+        let (case, view) = (&self.case, self.case.view);
+        let decision = match case.place(i) {
+            Some(place) => case.decisions.against(place).map(|index| &view.accepted[index]),
+            None => latest_decision(view).map(|(_, decision)| decision).filter(|decision| {
+                // What was received later, nobody has weighed.
+                case.candidate(i).received_at <= decision.at
+            }),
+        };
+        match (decision, &case.decided) {
+            (Some(decision), _) => {
                 format!("Its branch was set aside by {} on {}.", decision.by, time(decision.at))
             }
-            Some(Decided::FollowMaster(master)) => {
+            (None, Some(Decided::FollowMaster(master))) => {
                 format!("Its branch is not that of the master {master}, which the policy follows.")
             }
-            None => String::new(),
+            (None, Some(Decided::Operator(_)) | None) => String::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, ops::Deref, time::Duration};
 use urtext_types::{Lineage, NodeName, ReplicationId, Role, SiteName};
 
 use crate::{
-    branches::{Aside, forks, rivals},
+    branches::{Aside, Decisions, age, forks, named, rivals},
     chart::{Bearings, Chart, Extents, Place},
     copies::Copies,
     data_as_of::DataAsOf,
@@ -39,6 +39,7 @@ pub(crate) struct Situation {
     pub(crate) open: Vec<bool>,
     pub(crate) extents: Extents,
     pub(crate) contenders: Vec<Contender>,
+    pub(crate) decisions: Decisions,
     pub(crate) decided: Option<Decided>,
     pub(crate) forks: Vec<Fork>,
     pub(crate) outcome: Outcome,
@@ -96,7 +97,7 @@ impl Situation {
         let decision = latest_decision(view);
         let (mut copies, of_copies) = Copies::of(view);
         let of_copies = of_copies.iter().copied();
-        let chart = Chart::new(lineage, histories_besides(view, lineage, wish, decision).chain(of_copies.clone()));
+        let chart = Chart::new(lineage, histories_besides(view, lineage, wish).chain(of_copies.clone()));
         copies.settle(&chart, &of_copies.map(|id| chart.number(id).expect("just charted")).collect::<Vec<_>>());
         let Copies { places, eligible, .. } = &copies;
         let shrunken = find_shrunken(view, policy, &chart, &copies);
@@ -110,12 +111,12 @@ impl Situation {
         let all = extents_of(&chart, places, &wanted);
         let mut not_aside = eligible.clone();
         let mut decided = None;
+        let decisions = Decisions::of(&chart, &view.accepted);
         if let Some((index, decision)) = decision {
-            let aside = Aside::by_operator(&chart, decision);
             set_aside(
                 &mut not_aside,
                 places,
-                |place| aside.holds(place),
+                |place| decisions.hold_aside(place),
                 |i| view.candidates[i].received_at <= decision.at,
             );
             decided = (0..wanted.len()).any(|i| wanted[i] && !not_aside[i]).then_some(Decided::Operator(index));
@@ -162,6 +163,7 @@ impl Situation {
             open,
             extents,
             contenders,
+            decisions,
             decided,
             forks,
             outcome,
@@ -202,27 +204,25 @@ fn histories_besides(
     view: &ShardView,
     lineage: &Lineage,
     wish: Wish,
-    decision: Option<(usize, &AcceptedLineage)>,
 ) -> impl Iterator<Item = ReplicationId> {
     let known = lineage.edges().map(|edge| edge.child);
     let heads = view.heads.iter().map(|head| head.position.history);
     let ended = view.ended.iter().filter_map(|run| run.position).map(|position| position.history);
     let masters = view.nodes.iter().map(|seen| seen.observation.replication.history);
-    let named = decision.into_iter().flat_map(|(_, d)| std::iter::once(d.history).chain(d.over.iter().copied()));
     let wished = match wish.until {
         Some(Until::Position(position)) => Some(position.history),
         Some(Until::Time(_)) | None => None,
     };
-    known.chain(heads).chain(ended).chain(masters).chain(named).chain(wished)
+    known.chain(heads).chain(ended).chain(masters).chain(named(&view.accepted)).chain(wished)
 }
 
 fn both(a: &[bool], b: impl Fn(usize) -> bool) -> Vec<bool> {
     a.iter().enumerate().map(|(i, a)| *a && b(i)).collect()
 }
 
-/// The latest decision and its index; of simultaneous ones the one about the greater history.
+/// The latest decision and its index.
 pub(crate) fn latest_decision(view: &ShardView) -> Option<(usize, &AcceptedLineage)> {
-    view.accepted.iter().enumerate().max_by_key(|(_, decision)| (decision.at, decision.history, &decision.over))
+    view.accepted.iter().enumerate().max_by(|(_, a), (_, b)| age(a).cmp(&age(b)))
 }
 
 /// Which candidates are beyond what was asked for, see [`Until`].

@@ -19,7 +19,7 @@ pub struct ShardView {
     pub lineage: Lineage,
     /// Statements that do not fit `lineage`. An edge that is contradicted proves nothing.
     pub contradictions: Vec<Contradiction>,
-    /// Every decision that an operator has recorded; the latest one holds.
+    /// Every decision that an operator has recorded. One that a later one overrules holds no longer.
     pub accepted: Vec<AcceptedLineage>,
     /// Committed backups and live nodes, see [`Candidate::live`].
     pub candidates: Vec<Candidate>,
@@ -35,8 +35,30 @@ pub struct ShardView {
     pub repositories: Vec<RepositorySeen>,
     /// Backups that an operator has said to be right although they are far smaller than those before.
     pub vouched: BTreeSet<BackupId>,
+    /// What operators have accepted to be lost.
+    pub losses: Vec<AcceptedLoss>,
     /// The time of the decision.
     pub now: Timestamp,
+}
+
+/// A loss that an operator accepted: `urtext restore D --accept-loss --reason TEXT`.
+///
+/// It counts for what the person gave up, and for nothing else: as long as the node is remembered at that
+/// position or before it, has not come back since, and the copy that is chosen holds all that was restored
+/// then. Anything more is a loss that nobody has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedLoss {
+    /// Who may hold more, and could not be asked.
+    pub node: NodeName,
+    /// The furthest that it was remembered to hold.
+    pub position: Position,
+    /// What was restored instead.
+    pub restored: Position,
+    /// The coordinator's clock.
+    pub at: Timestamp,
+    /// Who accepted it.
+    pub by: String,
+    pub reason: String,
 }
 
 /// An operator's decision about a fork: `urtext accept-lineage D HISTORY --reason TEXT`.
@@ -147,8 +169,10 @@ pub struct NodeSeen {
     pub observation: NodeObservation,
     /// The coordinator's clock.
     pub received_at: Timestamp,
-    /// Whether its agent's session is open now.
+    /// Whether its server can be asked now: its agent is connected, and sees it.
     pub reachable: bool,
+    /// Whether its agent's session is open now.
+    pub agent_connected: bool,
     /// How its agent's clock stands to the coordinator's, if that was measured.
     pub clock: Option<ClockSkew>,
 }

@@ -206,7 +206,8 @@ pub struct Canonical {
     pub candidates: Vec<Candidate>,
     pub forks: Vec<Fork>,
     pub explanation: Vec<String>,
-    /// What may hold more and cannot be asked now: a restore stops for each of these.
+    /// What may hold more and cannot be asked now: a restore stops for each of these that nobody has accepted to be
+    /// lost.
     pub may_hold_more: Vec<MayHoldMore>,
     /// What somebody could do, in sentences with the commands.
     pub advice: Vec<String>,
@@ -224,6 +225,15 @@ pub struct MayHoldMore {
     pub seen_at: Option<Timestamp>,
     pub sentence: String,
     pub hint: String,
+    /// Who accepted this very loss before; a restore does not stop for it.
+    pub accepted: Option<LossAccepted>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LossAccepted {
+    pub by: String,
+    pub at: Timestamp,
+    pub reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -559,7 +569,7 @@ impl TryFrom<pb::CanonicalResponse> for Canonical {
 impl TryFrom<pb::MayHoldMore> for MayHoldMore {
     type Error = model::InvalidField;
     fn try_from(more: pb::MayHoldMore) -> Result<Self, model::InvalidField> {
-        let pb::MayHoldMore { kind, name, position: at, bytes_more, seen_at_ms, sentence, hint } = more;
+        let pb::MayHoldMore { kind, name, position: at, bytes_more, seen_at_ms, sentence, hint, accepted } = more;
         let at = position(at)?;
         Ok(Self {
             kind,
@@ -570,6 +580,7 @@ impl TryFrom<pb::MayHoldMore> for MayHoldMore {
             seen_at: seen_at_ms.map(time),
             sentence,
             hint,
+            accepted: accepted.map(|pb::LossAccepted { by, at_ms, reason }| LossAccepted { by, at: time(at_ms), reason }),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use urtext_planner::{Judged, MayHoldMore, Verdict};
+use urtext_planner::{AcceptedLoss as AcceptedLossBefore, Judged, MayHoldMore, Verdict};
 use urtext_types::{BackupId, ErrorKind, SiteName};
 
 use super::{AcceptedLoss, Choice};
@@ -86,7 +86,12 @@ impl App {
             return Err(Fault::new(ErrorKind::Usage, "to accept a loss needs a reason")
                 .with_hint("say why with --reason: it is kept for ever"));
         }
-        let may_hold_more = judgement.may_hold_more();
+        let (before, may_hold_more): (Vec<_>, Vec<_>) =
+            judgement.may_hold_more().into_iter().partition(|more| more.accepted.is_some());
+        warnings.extend(before.iter().filter_map(|more| {
+            let AcceptedLossBefore { by, at, reason, .. } = more.accepted.as_ref()?;
+            Some(format!("accepted to be lost by {by} on {at}, with the reason: {reason:?}: {}", more.sentence))
+        }));
         let accepted_loss = match (may_hold_more.is_empty(), accept_loss) {
             (true, _) => None,
             (false, Some(reason)) => {

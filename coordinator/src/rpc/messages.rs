@@ -92,7 +92,7 @@ fn verified(verified: Verified) -> &'static str {
 
 /// Something that may hold more.
 fn may_hold_more(more: MayHoldMore) -> pb::MayHoldMore {
-    let MayHoldMore { who, position, bytes_more, seen_at, sentence, hint } = more;
+    let MayHoldMore { who, position, bytes_more, seen_at, sentence, hint, accepted } = more;
     let (kind, name) = match who {
         Holder::Node(node) => ("node", node.to_string()),
         Holder::Repository(name) => ("repository", name),
@@ -105,6 +105,11 @@ fn may_hold_more(more: MayHoldMore) -> pb::MayHoldMore {
         seen_at_ms: seen_at.map(|at| at.as_millis()),
         sentence,
         hint,
+        accepted: accepted.map(|loss| pb::LossAccepted {
+            by: loss.by,
+            at_ms: loss.at.as_millis(),
+            reason: loss.reason,
+        }),
     }
 }
 
@@ -253,6 +258,9 @@ pub(super) fn audit_entry(record: Record) -> pb::AuditEntry {
     let Record { id, deployment, who, at, reason, body, format_version: _ } = record;
     let (action, subject) = match body {
         RecordBody::Audit { action, subject } => (action, subject),
+        RecordBody::AcceptedLoss { shard, subject, .. } => {
+            ("accepted a loss".to_owned(), format!("shard {shard}: {subject}"))
+        }
         RecordBody::AcceptedLineage { shard, history, over } => {
             let over: Vec<String> = over.iter().map(ReplicationId::short).collect();
             let rest = if over.is_empty() { String::new() } else { format!(" over {}", over.join(", ")) };

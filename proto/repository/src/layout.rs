@@ -291,6 +291,7 @@ mod tests {
             proptest::strategy::Just(RecordKind::Hold),
             proptest::strategy::Just(RecordKind::LetGo),
             proptest::strategy::Just(RecordKind::Verified),
+            proptest::strategy::Just(RecordKind::AcceptedLoss),
             proptest::strategy::Just(RecordKind::Audit)
         ];
         prop_oneof![

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use urtext_types::{
-    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, RecordId, ReplicationId, RepositoryId, ShardName, Timestamp,
+    BackupId, DeploymentName, ErrorKind, Explain, ForkEdge, NodeName, Position, RecordId, ReplicationId, RepositoryId,
+    ShardName, Timestamp,
 };
 
 use crate::{FORMAT_VERSION, Location, ObjectName, StoreError};
@@ -51,6 +52,15 @@ pub enum RecordBody {
         good: Vec<BackupId>,
         damaged: Vec<(BackupId, String)>,
     },
+    /// An operator restored a backup although something that could not be asked may hold more: which nodes, with the
+    /// furthest that each was remembered to hold. `subject` says all of it in words.
+    AcceptedLoss {
+        shard: ShardName,
+        backup: BackupId,
+        restored: Option<Position>,
+        nodes: Vec<(NodeName, Position)>,
+        subject: String,
+    },
     /// A decision that can lose data, or that changed who may do what.
     Audit { action: String, subject: String },
 }
@@ -74,6 +84,7 @@ impl RecordBody {
             Self::Hold { .. } => RecordKind::Hold,
             Self::LetGo { .. } => RecordKind::LetGo,
             Self::Verified { .. } => RecordKind::Verified,
+            Self::AcceptedLoss { .. } => RecordKind::AcceptedLoss,
             Self::Audit { .. } => RecordKind::Audit,
         }
     }
@@ -86,7 +97,8 @@ impl RecordBody {
             | Self::Vouch { shard, .. }
             | Self::Hold { shard, .. }
             | Self::LetGo { shard, .. }
-            | Self::Verified { shard, .. } => Some(shard),
+            | Self::Verified { shard, .. }
+            | Self::AcceptedLoss { shard, .. } => Some(shard),
             Self::Audit { .. } => None,
         }
     }
@@ -101,13 +113,22 @@ pub enum RecordKind {
     Hold,
     LetGo,
     Verified,
+    AcceptedLoss,
     Audit,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::LineageEdge, Self::AcceptedLineage, Self::Vouch, Self::Hold, Self::LetGo, Self::Verified, Self::Audit];
+    pub const ALL: [Self; 8] = [
+        Self::LineageEdge,
+        Self::AcceptedLineage,
+        Self::Vouch,
+        Self::Hold,
+        Self::LetGo,
+        Self::Verified,
+        Self::AcceptedLoss,
+        Self::Audit,
+    ];
 }
 
 impl fmt::Display for RecordKind {
@@ -119,6 +140,7 @@ impl fmt::Display for RecordKind {
             Self::Hold => "hold",
             Self::LetGo => "let-go",
             Self::Verified => "verified",
+            Self::AcceptedLoss => "accepted-loss",
             Self::Audit => "audit",
         })
     }

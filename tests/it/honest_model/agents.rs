@@ -212,6 +212,7 @@ impl Agents {
                 received_at: observation.observed_at,
                 observation,
                 reachable: scene.world.servers[index].is_up,
+                agent_connected: true,
                 clock: Some(RIGHT),
             })
         });
@@ -231,6 +232,7 @@ impl Agents {
             timeline: self.known.timeline.clone(),
             repositories: Vec::new(),
             vouched: BTreeSet::new(),
+            losses: Vec::new(),
             now,
         }
     }

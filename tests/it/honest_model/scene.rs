@@ -381,13 +381,18 @@ impl Scene {
     /// all are there.
     fn move_backlogs(&mut self) {
         for node in self.world.nodes().filter(|&node| self.world.server(node).link_is_up()).collect::<Vec<_>>() {
-            let real = self.info(node).number("repl_backlog_first_byte_offset");
+            let (info, seen) = (self.info(node), self.observation(node).replication);
             let server = self.world.server(node);
             let (Some(first), Some(file)) = (server.backlog, server.rdb) else { continue };
-            if real != Some(first + PING_BYTES) {
+            let history = server.history;
+            // One that has not attached yet shows the backlog that it had before.
+            let is_attached = matches!(&seen.role, Role::Replica { link, .. } if link.up)
+                && seen.offset.get() == server.offset
+                && self.model_id(seen.history).is_none_or(|id| id == self.world.history(history).id);
+            let real = info.number("repl_backlog_first_byte_offset");
+            if !is_attached || real != Some(first + PING_BYTES) {
                 continue;
             }
-            let history = server.history;
             let at = |offset| Spot { history, offset };
             let moved = at(first - 1 + PING_BYTES);
             let received = RdbFile { aux: Some(moved), data: self.world.data_at(moved) };

@@ -361,6 +361,7 @@ impl Watch {
                 observation: observation.clone(),
                 received_at: time(*received_at),
                 reachable: self.is_heard[index] && world.now - received_at <= SILENT_AFTER_MS,
+                agent_connected: self.is_heard[index],
                 clock: Some(self.clocks[index]),
             };
             if seen.reachable {
@@ -382,6 +383,7 @@ impl Watch {
             timeline: self.known.timeline.clone(),
             repositories: Vec::new(),
             vouched: self.vouched.clone(),
+            losses: Vec::new(),
             now: time(world.now),
         };
         Question { view, truths, noticed: self.noticed.clone() }

@@ -12,7 +12,7 @@ use urtext_types::{Contradiction, ForkEdge, Lineage, NodeName, NodeObservation, 
 use crate::{
     hasher::IdHasher,
     timeline::{ClockSkew, Mark, Sample, Timeline, Witness},
-    view::{AcceptedLineage, HeadSeen, RunSeen},
+    view::{AcceptedLineage, AcceptedLoss, HeadSeen, RunSeen},
 };
 use bridge::same_run_bridge;
 
@@ -22,6 +22,7 @@ pub struct ShardHistories {
     pub lineage: Lineage,
     pub contradictions: Vec<Contradiction>,
     pub decisions: Vec<AcceptedLineage>,
+    pub losses: Vec<AcceptedLoss>,
     /// Sentences for people, oldest first.
     pub findings: Vec<String>,
     /// When masters had which offset.
@@ -105,13 +106,14 @@ impl ShardHistories {
         is_new
     }
 
-    /// Forgets what repositories can give back: edges, what contradicts them, decisions, findings. What was
-    /// observed of offsets and runs stays.
+    /// Forgets what repositories can give back: edges, what contradicts them, decisions, losses, findings. What
+    /// was observed of offsets and runs stays.
     pub fn forget_recorded(&mut self) {
-        let Self { lineage, contradictions, decisions, findings, timeline: _, heads: _, ended: _ } = self;
+        let Self { lineage, contradictions, decisions, losses, findings, timeline: _, heads: _, ended: _ } = self;
         *lineage = Lineage::default();
         contradictions.clear();
         decisions.clear();
+        losses.clear();
         findings.clear();
     }
 

@@ -6,7 +6,7 @@ use urtext_types::{Lineage, Offset, Timestamp};
 
 use super::Way;
 use crate::{
-    branches::Aside,
+    branches::{Decisions, named},
     chart::{Bearing, Bearings, Chart, Extents, Place},
     selection::{Judged, Selection, Standing, Verdict},
     situation::latest_decision,
@@ -52,9 +52,8 @@ impl<'a> Survey<'a> {
         let known = view.lineage.edges().flat_map(|edge| [edge.child, edge.parent.history]);
         let copies = view.candidates.iter().filter_map(|candidate| candidate.position);
         let heads = view.heads.iter().map(|head| head.position);
-        let decided = view.accepted.iter().flat_map(|d| std::iter::once(d.history).chain(d.over.iter().copied()));
         let positions = copies.chain(heads).map(|position| position.history);
-        let chart = Chart::new(&lineage, known.chain(positions).chain(decided));
+        let chart = Chart::new(&lineage, known.chain(positions).chain(named(&view.accepted)));
 
         let mut judged: Vec<_> = selection.candidates.iter().collect();
         judged.sort_unstable_by_key(|judged| judged.candidate);
@@ -209,7 +208,7 @@ fn set_aside(
     places: &[Option<Place>],
     held: &[Option<Offset>],
 ) -> Vec<bool> {
-    let aside = latest_decision(view).map(|(_, decision)| Aside::by_operator(chart, decision));
+    let decisions = Decisions::of(chart, &view.accepted);
     let mut set_aside = vec![false; chart.len()];
     for judged in judged.iter().filter(|judged| judged.set_aside) {
         if let Some(place) = places[judged.candidate] {
@@ -217,7 +216,7 @@ fn set_aside(
         }
     }
     for history in 0..chart.len() {
-        let by_decision = || aside.as_ref().is_some_and(|aside| aside.holds(Place { history, offset: Offset::MAX }));
+        let by_decision = || decisions.hold_aside(Place { history, offset: Offset::MAX });
         let from_above = || {
             chart.up(history).is_some_and(|up| set_aside[up.history] && held[up.history].is_none_or(|h| up.offset > h))
         };

@@ -6,7 +6,7 @@ use urtext_types::ReplicationId;
 
 use super::{LetGo, RetentionView, StoredBackup};
 use crate::{
-    branches::Aside,
+    branches::{Decisions, named},
     chart::{Bearing, Bearings, Chart, Extents, Place},
 };
 
@@ -34,20 +34,18 @@ impl<'a> Branches<'a> {
     /// `order` is the view's backups, the last received first.
     pub(super) fn of(view: &'a RetentionView, order: &[&StoredBackup]) -> Self {
         let lineage = view.lineage.trusted(&view.contradictions);
-        // As the verdict does: of simultaneous ones the one about the greater history.
-        let decision = view.accepted.iter().max_by_key(|decision| (decision.at, decision.history, &decision.over));
-        let named = decision.into_iter().flat_map(|decision| decision.over.iter().copied().chain([decision.history]));
         let on_backups = order.iter().filter_map(|backup| Some(backup.position?.history));
-        let chart = Chart::new(&lineage, on_backups.chain(named));
+        let chart = Chart::new(&lineage, on_backups.chain(named(&view.accepted)));
         let places: Vec<Option<Place>> =
             order.iter().map(|backup| backup.position.and_then(|position| chart.place(position))).collect();
-        let by_operator = decision.map(|decision| Aside::by_operator(&chart, decision));
+        // As the verdict does.
+        let decisions = Decisions::of(&chart, &view.accepted);
         let aside: Vec<Option<ReplicationId>> = places
             .iter()
             .zip(order)
             .map(|(place, backup)| {
                 let place = (*place)?;
-                let is_aside = backup.set_aside || by_operator.as_ref().is_some_and(|aside| aside.holds(place));
+                let is_aside = backup.set_aside || decisions.hold_aside(place);
                 is_aside.then(|| chart.id(place.history))
             })
             .collect();

@@ -25,7 +25,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use urtext_planner::{
-    AcceptedLineage, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample,
+    AcceptedLineage, AcceptedLoss, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample,
     ShardView, Source, Timeline, Tried, Until, Verified, Wish, Witness, set_aside_by,
 };
 use urtext_types::{
@@ -78,6 +78,7 @@ pub(crate) fn empty_view() -> ShardView {
         timeline: Timeline::new(),
         repositories: Vec::new(),
         vouched: Default::default(),
+        losses: Vec::new(),
         now: time("12:30"),
     }
 }
@@ -110,7 +111,11 @@ pub(crate) fn parse(text: &str) -> Fleet {
                 fleet.view.nodes.push(seen);
             }
             // Remembered, and no candidate: nobody can ask it.
-            "silent" => fleet.view.nodes.push(NodeSeen { reachable: false, ..live(&words) }),
+            "silent" => fleet.view.nodes.push(NodeSeen {
+                reachable: false,
+                agent_connected: words.has("agent-there"),
+                ..live(&words)
+            }),
             "sample" => {
                 let position = position(words.at(1)).expect("a position");
                 let within = words.after("within").map_or(0, |millis| millis.parse().expect("milliseconds"));
@@ -144,6 +149,15 @@ pub(crate) fn parse(text: &str) -> Fleet {
                 seen_at: time(words.at(3)),
             }),
             "accepted" => decisions.push(words),
+            // lost NODE POSITION restored POSITION at TIME by WHOM because REASON
+            "lost" => fleet.view.losses.push(AcceptedLoss {
+                node: words.at(1).parse().expect("a name"),
+                position: position(words.at(2)).expect("a position"),
+                restored: position(words.after("restored").expect("restored POSITION")).expect("a position"),
+                at: time(words.after("at").expect("at TIME")),
+                by: words.after("by").expect("by WHOM").to_owned(),
+                reason: words.after("because").expect("because REASON").to_owned(),
+            }),
             "vouched" => {
                 let wanted = words.at(1).parse::<u8>().expect("a number");
                 let ids = fleet.view.candidates.iter().filter_map(|candidate| match candidate.source {
@@ -324,6 +338,7 @@ fn live(words: &Words) -> NodeSeen {
         },
         received_at: seen_at,
         reachable: !words.has("unreachable"),
+        agent_connected: !words.has("unreachable"),
         clock: words.after("skew").map(|ahead| ClockSkew {
             ahead_ms: ahead.parse().expect("milliseconds"),
             within: Duration::from_millis(10),

@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf};
 
-use urtext_planner::{Detail, Picture, alarms, choose_copies, loss_guard, print_selection, select};
+use urtext_planner::{AcceptedLoss, Detail, Picture, alarms, choose_copies, loss_guard, print_selection, select};
 
 use urtext_types::{Interval, Timestamp};
 
@@ -64,6 +64,9 @@ fn run(story: &str) -> String {
         for more in guard {
             let (sentence, hint) = (&more.sentence, &more.hint);
             printed.push_str(&format!("{}{}", wrapped("  - ", sentence), wrapped("    hint: ", hint)));
+            if let Some(AcceptedLoss { by, at, reason, .. }) = &more.accepted {
+                printed.push_str(&wrapped("    accepted: ", &format!("by {by} on {at}: {reason}")));
+            }
         }
     }
     if fleet.show_alarms {

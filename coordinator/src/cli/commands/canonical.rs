@@ -28,7 +28,12 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Canonical) -> Res
     let printed = std::mem::take(&mut response.printed);
     output.text(printed.trim_end())?;
     let answer: json::Canonical = response.try_into()?;
-    let guard = answer.may_hold_more.iter().map(|more| format!("A restore stops here: {}", more.sentence));
+    let guard = answer.may_hold_more.iter().map(|more| match &more.accepted {
+        None => format!("A restore stops here: {}", more.sentence),
+        Some(json::LossAccepted { by, at, reason }) => {
+            format!("{} A restore goes on without it: {by} accepted that on {at}, with the reason: {reason:?}.", more.sentence)
+        }
+    });
     for (number, sentence) in guard.chain(answer.advice.iter().cloned()).enumerate() {
         if number == 0 {
             output.text("")?;

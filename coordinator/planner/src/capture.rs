@@ -12,7 +12,7 @@ use crate::{
     chart::{Chart, Extents, Place},
     data_as_of::DataAsOf,
     view::{NodeSeen, Policy, ShardView},
-    wording::{bytes, bytes_and_time, sentence},
+    wording::{bytes, bytes_and_time, sentence, silence},
 };
 
 /// A replica that lacks less than this many seconds of writes is up to date: two observations, a
@@ -118,7 +118,7 @@ impl Choice {
 
 fn refusal(seen: &NodeSeen, policy: &Policy) -> Option<String> {
     if !seen.reachable {
-        return Some("Its agent is not connected.".to_owned());
+        return Some(sentence(silence(Some(seen))));
     }
     may_capture(&seen.observation, false, policy.max_link_down).err().map(|refusal| sentence(&refusal.to_string()))
 }

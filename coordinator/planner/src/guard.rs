@@ -22,7 +22,7 @@ use crate::{
     selection::Selection,
     view::{AcceptedLoss, HeadSeen, NodeSeen, RepositorySeen, ShardView, Source},
     wish::Until,
-    wording::{bytes, history, time},
+    wording::{bytes, history, is_server_gone, silence, time},
 };
 
 /// Something that may hold more than the chosen copy.
@@ -230,16 +230,6 @@ fn node_hint(node: &NodeName, seen: Option<&NodeSeen>) -> String {
     format!("start the {what} of {node} again, or {ACCEPT}")
 }
 
-/// Whether the agent is there, and its server is not.
-fn is_server_gone(seen: Option<&NodeSeen>) -> bool {
-    seen.is_some_and(|seen| seen.agent_connected)
-}
-
-/// Why a node cannot be asked, as a clause.
-fn silence(seen: Option<&NodeSeen>) -> &'static str {
-    if is_server_gone(seen) { "its server does not answer its agent" } else { "its agent is not connected" }
-}
-
 /// `head` was seen at a node that cannot be asked.
 fn remembered(head: &HeadSeen, seen: Option<&NodeSeen>, more: Option<u64>, anything_chosen: bool) -> MayHoldMore {
     let at = format!("offset {} of {}", head.position.offset, history(head.position.history));
@@ -280,7 +270,7 @@ fn lost_by_another(head: &HeadSeen, silent: &NodeSeen, more: Option<u64>) -> May
             history(head.position.history),
             time(head.seen_at),
             silent.node,
-            self::silence(Some(silent))
+            silence(Some(silent))
         ),
         hint: node_hint(&silent.node, Some(silent)),
         accepted: None,

@@ -2,7 +2,7 @@
 
 use urtext_types::{ByteCount, ReplicationId, Timestamp};
 
-use crate::view::{Candidate, ShardView, Source};
+use crate::view::{Candidate, NodeSeen, ShardView, Source};
 
 /// `1 byte`, `766 bytes`, `14889123 bytes (14.2 MiB)`.
 pub(crate) fn bytes(n: u64) -> String {
@@ -75,10 +75,20 @@ fn snapshot_command(view: &ShardView, candidate: &Candidate) -> String {
 pub(crate) fn how_to_save(view: &ShardView, candidate: &Candidate) -> String {
     match view.nodes.iter().find(|seen| seen.node == candidate.node) {
         Some(seen) if !seen.reachable => {
-            format!("its agent is not connected, and it was last seen on {}", time(seen.received_at))
+            format!("{}, and it was last seen on {}", silence(Some(seen)), time(seen.received_at))
         }
         _ => format!("{} saves it", snapshot_command(view, candidate)),
     }
+}
+
+/// Whether the agent of a node that cannot be asked is there, and its server is not.
+pub(crate) fn is_server_gone(seen: Option<&NodeSeen>) -> bool {
+    seen.is_some_and(|seen| seen.agent_connected)
+}
+
+/// Why a node cannot be asked, as a clause.
+pub(crate) fn silence(seen: Option<&NodeSeen>) -> &'static str {
+    if is_server_gone(seen) { "its server does not answer its agent" } else { "its agent is not connected" }
 }
 
 /// The sentence with a capital letter and a full stop.

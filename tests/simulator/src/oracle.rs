@@ -169,10 +169,8 @@ pub fn check_decision(world: &World, question: &Question, decided_for: Point) ->
     let is_held_back = selection.candidates.iter().any(|judged| {
         judged.standing == Standing::Suspect && world.truth.same(question.truths[judged.candidate], decided_for)
     });
-    // The latest decision stands alone: what an earlier one had set aside may contend again.
-    let lets_back_in = question.view.accepted.len() > 1 && selection.verdict == Verdict::Ambiguous;
     let chosen = selection.canonical.map(|i| question.truths[i]);
-    if lets_back_in || chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {
+    if chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {
         return Ok(());
     }
     let case = Case { world, question, selection: &selection };

@@ -99,6 +99,16 @@ const MUTATIONS: &[Mutation] = &[
         to: "if let Some((index, decision)) = decision.filter(|_| false) {",
     },
     Mutation {
+        what: "an earlier decision is forgotten",
+        from: "if !is_overruled {",
+        to: "if !is_overruled && standing.is_empty() {",
+    },
+    Mutation {
+        what: "a decision that was overruled still holds",
+        from: "if !is_overruled {",
+        to: "if !is_overruled || true {",
+    },
+    Mutation {
         what: "the master is followed although the policy is to refuse",
         from: "&& policy.on_fork == OnFork::FollowMaster",
         to: "&& policy.on_fork != OnFork::FollowMaster",

@@ -86,14 +86,8 @@ pub(crate) fn accepted_losses(
     reason: &str,
 ) -> Vec<AcceptedLoss> {
     let Some(restored) = restored else { return Vec::new() };
-    let loss = |(node, position)| AcceptedLoss {
-        node,
-        position,
-        restored,
-        at,
-        by: by.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let loss =
+        |(node, position)| AcceptedLoss { node, position, restored, at, by: by.to_owned(), reason: reason.to_owned() };
     nodes.into_iter().map(loss).collect()
 }
 

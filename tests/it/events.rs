@@ -5,6 +5,7 @@ use urtext_tests::{
     data::{load, load_strings},
     eventually::{SOON, eventually},
     fleet::{Fleet, ORDERS, program},
+    link::Link,
     process::Daemon,
     servers::{Server, Version},
 };
@@ -99,6 +100,61 @@ fn a_fork_and_a_master_that_lost_its_data_are_alarms() {
     fleet.server_mut("fra-1").restart();
     says(&wait_for_alarm(&fleet, "master-emptier", Some("fra-1"), true), &["holds 0 keys"]);
     says(&wait_for_alarm(&fleet, "lineage-lost", Some("fra-1"), true), &["restarted", "repl-backlog-ttl"]);
+}
+
+/// The master crashes and loads what it saved long ago, while a replica that holds more is kept from following it.
+#[test]
+fn a_master_that_is_back_with_older_data_is_an_alarm() {
+    let version = Version::Redis70;
+    let mut fleet = Fleet::of_three_sites(version);
+    load(fleet.server("fra-1"), 66, 100);
+    fleet.server("fra-1").call(&["SAVE"]);
+    let saved = fleet.server("fra-1").offset();
+    load_strings(fleet.server("fra-1"), "later", 67, 50, 100);
+    for node in ["nyc-1", "sgp-1"] {
+        fleet.server(node).catch_up_with(fleet.server("fra-1"));
+        fleet.wait_until_seen(node);
+    }
+    fleet.wait_until_seen("fra-1");
+    for node in ["nyc-1", "sgp-1"] {
+        fleet.server(node).call(&["REPLICAOF", "127.0.0.1", "1"]);
+    }
+    fleet.server_mut("fra-1").kill9();
+    fleet.server_mut("fra-1").restart();
+    assert!(fleet.server("fra-1").offset() < fleet.server("nyc-1").offset(), "it loaded what it saved at {saved}");
+    let alarm = wait_for_alarm(&fleet, "master-older", Some("fra-1"), true);
+    says(&alarm, &["fra-1", "does not hold the last", "urtext snapshot orders --node NODE"]);
+    let printed = fleet.coordinator.urtext(&["status", ORDERS]).expect(0).stdout;
+    assert!(printed.contains("ALARM The master fra-1"), "{printed}");
+}
+
+/// Its own link is up: what it follows is cut off.
+#[test]
+fn a_replica_of_a_stale_replica_is_an_alarm_until_both_follow_again() {
+    let version = Version::Valkey81;
+    let mut fleet = Fleet::with(&[], "[deployments.orders]\nmax_link_down = '1s'");
+    let (master, between, last) = (Server::start(version), Server::start(version), Server::start(version));
+    let link = Link::to(master.port());
+    between.replicate_port(link.port());
+    last.replicate(&between);
+    load(&master, 68, 50);
+    last.catch_up_with(&master);
+    fleet.add("fra-1", master);
+    fleet.add("nyc-1", between);
+    fleet.add("sgp-1", last);
+    link.cut();
+    fleet.server("nyc-1").wait_for_link("down");
+    load_strings(fleet.server("fra-1"), "after-the-cut", 69, 50, 100);
+    let alarm = wait_for_alarm(&fleet, "replica-behind-stale", Some("sgp-1"), true);
+    says(
+        &alarm,
+        &["The link of replica sgp-1 is up", "it holds exactly what nyc-1 holds", "follow the master directly"],
+    );
+    wait_for_alarm(&fleet, "replica-stale", Some("nyc-1"), true);
+    assert_eq!(fleet.server("sgp-1").info_field("replication", "master_link_status"), "up");
+    link.mend();
+    wait_for_alarm(&fleet, "replica-behind-stale", Some("sgp-1"), false);
+    wait_for_alarm(&fleet, "replica-stale", Some("nyc-1"), false);
 }
 
 #[test]

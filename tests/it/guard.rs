@@ -1,5 +1,6 @@
 //! Something that may hold more cannot be asked: a restore stops and names it, until a person accepts the loss.
 
+use serde_json::Value;
 use urtext_tests::{
     data::{load, load_strings},
     fleet::{Fleet, ORDERS},
@@ -27,6 +28,10 @@ fn a_restore_stops_where_a_silent_node_was_ahead_until_the_loss_is_accepted() {
     assert_eq!(canonical["canonical"]["id"], id);
     let more = canonical["may_hold_more"].as_array().expect("a list");
     assert!(more.iter().any(|more| more["name"] == "fra-1" && more["bytes_more"].as_u64() > Some(5000)), "{more:#?}");
+    // Its agent is there, and says so.
+    let says = |more: &Value, words: &str| more["sentence"].as_str().is_some_and(|sentence| sentence.contains(words));
+    assert!(more.iter().all(|more| says(more, "its server does not answer its agent")), "{more:#?}");
+    assert!(more.iter().all(|more| more["accepted"].is_null()), "{more:#?}");
     let printed = fleet.coordinator.urtext(&["canonical", ORDERS]).expect(0).stdout;
     assert!(printed.contains("A restore stops here"), "{printed}");
 
@@ -47,6 +52,25 @@ fn a_restore_stops_where_a_silent_node_was_ahead_until_the_loss_is_accepted() {
     assert_eq!(accepted["reason"], "the site burned down");
     assert!(accepted["subject"].as_str().is_some_and(|subject| subject.contains("fra-1")), "{accepted:#}");
     assert!(entries.iter().any(|entry| entry["action"] == "restored"), "{audit:#}");
+
+    // What was given up is given up: another restore of the same names it, and goes on. So it is on record, and
+    // a coordinator that starts anew knows it.
+    fleet.coordinator.stop();
+    fleet.coordinator.serve();
+    for node in ["fra-1", "nyc-1", "sgp-1"] {
+        fleet.wait_for_node(node, "its trouble", |seen| seen["trouble"].is_object());
+    }
+    fleet.add("fra-3", Server::start(version));
+    let canonical = fleet.canonical();
+    let more = canonical["may_hold_more"].as_array().expect("a list");
+    let fra = more.iter().find(|more| more["name"] == "fra-1").expect("still named");
+    assert_eq!(fra["accepted"]["reason"], "the site burned down", "{fra:#}");
+    let printed = fleet.coordinator.urtext(&["canonical", ORDERS]).expect(0).stdout;
+    assert!(printed.contains("A restore goes on without it") && !printed.contains("A restore stops"), "{printed}");
+    let again = fleet.restore_to("fra-3", &[]);
+    assert_eq!(again["plan"]["backup"]["id"], id);
+    let warnings = again["plan"]["warnings"].to_string();
+    assert!(warnings.contains("accepted to be lost by") && warnings.contains("the site burned down"), "{warnings}");
 }
 
 /// The coordinator looks every second: what it saw just before is no proof that a server can still be asked.

@@ -27,6 +27,7 @@ mod rehearse;
 mod repositories;
 mod schedule;
 mod selection;
+mod shards;
 mod split_brain;
 mod stale_replica;
 mod stored_format;

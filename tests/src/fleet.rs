@@ -347,6 +347,12 @@ impl Fleet {
     /// The site is the part of `node` before the dash.
     #[track_caller]
     pub fn add(&mut self, node: &str, server: Server) {
+        self.add_to_shard(node, "0", server);
+    }
+
+    /// [`Fleet::add`], to a shard of your choice.
+    #[track_caller]
+    pub fn add_to_shard(&mut self, node: &str, shard: &str, server: Server) {
         let options: Vec<String> = match server.ca_file() {
             Some(ca) => vec!["--redis-ca".to_owned(), ca.display().to_string()],
             None => Vec::new(),
@@ -354,15 +360,20 @@ impl Fleet {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let url = server.url();
         self.servers.insert(node.to_owned(), server);
-        self.join(node, &url, &options);
+        self.join_shard(node, shard, &url, &options);
         self.wait_until_seen(node);
     }
 
     /// Invites, joins and runs an agent for a server that the caller keeps.
     #[track_caller]
     pub fn join(&mut self, node: &str, url: &str, options: &[&str]) {
+        self.join_shard(node, "0", url, options);
+    }
+
+    #[track_caller]
+    fn join_shard(&mut self, node: &str, shard: &str, url: &str, options: &[&str]) {
         let site = node.split('-').next().expect("a split gives at least one part");
-        let token = self.coordinator.invite(site, node);
+        let token = self.coordinator.invite_with(site, node, &["--shard", shard]);
         let mut agent = Agent::new(node, &self.work.path().join(format!("agent-{node}")));
         agent.try_join(&token, url, options).expect(0);
         agent.run();

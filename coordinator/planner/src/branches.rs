@@ -49,15 +49,16 @@ use crate::{
 
 /// Which histories a decision for `history`, made now, sets aside: for [`AcceptedLineage::over`].
 ///
-/// Earlier decisions play no part: the new one names everything that it is against.
+/// What earlier decisions have given up stays so, unless this one overrules them: it is not weighed again.
 ///
 /// # Errors
 /// Nothing is known of `history`, or no copy is on it: then there is nothing to accept.
 pub fn set_aside_by(view: &ShardView, history: ReplicationId) -> Result<Vec<ReplicationId>, AcceptRefusal> {
     let lineage = view.lineage.trusted(&view.contradictions);
     let positions = view.candidates.iter().filter(|c| c.is_eligible()).filter_map(|c| c.position);
-    let chart = Chart::new(&lineage, positions.clone().map(|position| position.history));
-    let extents = Extents::of(&chart, positions.filter_map(|position| chart.place(position)));
+    let on_copies = positions.clone().map(|position| position.history);
+    let chart = Chart::new(&lineage, on_copies.chain(named(&view.accepted)));
+    let places: Vec<Place> = positions.filter_map(|position| chart.place(position)).collect();
     let Some(number) = chart.number(history) else {
         let is_known = lineage.edges().any(|edge| edge.child == history || edge.parent.history == history);
         return Err(if is_known {
@@ -66,9 +67,11 @@ pub fn set_aside_by(view: &ShardView, history: ReplicationId) -> Result<Vec<Repl
             AcceptRefusal::UnknownHistory { history }
         });
     };
-    if !extents.reaches(number) {
+    if !Extents::of(&chart, places.iter().copied()).reaches(number) {
         return Err(AcceptRefusal::NothingOnIt { history });
     }
+    let before = Decisions::before(&chart, &view.accepted, Some(number));
+    let extents = Extents::of(&chart, places.into_iter().filter(|&place| !before.hold_aside(place)));
     let mut over: Vec<_> = rivals(&chart, &extents, number).into_iter().map(|rival| chart.id(rival)).collect();
     over.sort_unstable();
     Ok(over)
@@ -160,16 +163,20 @@ pub(crate) struct Decisions {
 impl Decisions {
     /// The chart must have been made with the histories that the decisions name.
     pub(crate) fn of(chart: &Chart, accepted: &[AcceptedLineage]) -> Self {
+        Self::before(chart, accepted, None)
+    }
+
+    /// Those that hold when a later one is for the history with this number.
+    fn before(chart: &Chart, accepted: &[AcceptedLineage], next: Option<usize>) -> Self {
         let mut latest_first: Vec<(usize, &AcceptedLineage)> = accepted.iter().enumerate().collect();
         latest_first.sort_by(|(_, a), (_, b)| age(b).cmp(&age(a)));
+        let mut later: Vec<usize> = next.into_iter().collect();
         let mut standing: Vec<(usize, Aside)> = Vec::with_capacity(accepted.len());
         for (index, decision) in latest_first {
             let aside = Aside::by_operator(chart, decision);
-            let is_overruled = standing.iter().any(|&(later, _)| {
-                let history = chart.number(accepted[later].history).expect("the chart holds what the decision names");
-                aside.holds(Place { history, offset: Offset::MAX })
-            });
+            let is_overruled = later.iter().any(|&history| aside.holds(Place { history, offset: Offset::MAX }));
             if !is_overruled {
+                later.extend(chart.number(decision.history));
                 standing.push((index, aside));
             }
         }

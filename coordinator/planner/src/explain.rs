@@ -325,13 +325,16 @@ fn decisions(case: &Case<'_>, sentences: &mut Vec<String>) {
     }
     // What an earlier decision set aside, and no later one speaks of.
     let latest = latest_decision(case.view).map(|(index, _)| index);
-    let against = (0..case.aside.len()).filter(|&i| case.aside[i]).filter_map(|i| case.decisions.against(case.place(i)?));
+    let against =
+        (0..case.aside.len()).filter(|&i| case.aside[i]).filter_map(|i| case.decisions.against(case.place(i)?));
     let mut earlier: Vec<usize> = against.filter(|&index| Some(index) != latest).collect();
     earlier.sort_by(|&a, &b| age(&case.view.accepted[b]).cmp(&age(&case.view.accepted[a])));
     earlier.dedup();
-    sentences.extend(earlier.into_iter().map(|index| {
-        format!("Before, {} What that set aside still is.", decided(&case.view.accepted[index]))
-    }));
+    sentences.extend(
+        earlier
+            .into_iter()
+            .map(|index| format!("Before, {} What that set aside still is.", decided(&case.view.accepted[index]))),
+    );
 }
 
 fn decided(decision: &AcceptedLineage) -> String {

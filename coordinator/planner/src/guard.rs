@@ -188,8 +188,10 @@ impl<'a> Guard<'a> {
         let (chosen, seen) = (self.chosen.as_ref()?, self.ground.seen(node));
         let covers = |loss: &&AcceptedLoss| {
             let place = |position| self.ground.place(position);
-            let came_back = [more.seen_at, seen.map(|seen| seen.received_at)].into_iter().flatten().any(|at| at > loss.at);
-            let is_no_more = place(loss.position).is_some_and(|given_up| Bearings::new(self.ground.chart, given_up).holds(lost));
+            let came_back =
+                [more.seen_at, seen.map(|seen| seen.received_at)].into_iter().flatten().any(|at| at > loss.at);
+            let is_no_more =
+                place(loss.position).is_some_and(|given_up| Bearings::new(self.ground.chart, given_up).holds(lost));
             let is_instead = place(loss.restored).is_some_and(|restored| chosen.holds(restored));
             loss.node == *node && !came_back && is_no_more && is_instead
         };
@@ -226,7 +228,11 @@ impl<'a> Guard<'a> {
 const ACCEPT: &str = "go on without it: --accept-loss --reason TEXT";
 
 fn node_hint(node: &NodeName, seen: Option<&NodeSeen>) -> String {
-    let what = if is_server_gone(seen) { "server" } else { "agent" };
+    let what = match seen {
+        Some(_) if is_server_gone(seen) => "server",
+        Some(_) => "agent",
+        None => "server and the agent",
+    };
     format!("start the {what} of {node} again, or {ACCEPT}")
 }
 

@@ -63,7 +63,7 @@ pub use selection::{Decided, Fork, Head, Judged, Missing, Selection, Standing, V
 pub use stagger::{Go, Host, Turn, stagger};
 pub use timeline::{ClockSkew, Mark, Sample, Timeline, Witness};
 pub use view::{
-    AcceptedLineage, AcceptedLoss, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView, Source,
-    Verified,
+    AcceptedLineage, AcceptedLoss, Candidate, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, ShardView,
+    Source, Verified,
 };
 pub use wish::{Until, Wish};

@@ -200,11 +200,7 @@ impl Situation {
 }
 
 /// The histories that are named by anything but candidates.
-fn histories_besides(
-    view: &ShardView,
-    lineage: &Lineage,
-    wish: Wish,
-) -> impl Iterator<Item = ReplicationId> {
+fn histories_besides(view: &ShardView, lineage: &Lineage, wish: Wish) -> impl Iterator<Item = ReplicationId> {
     let known = lineage.edges().map(|edge| edge.child);
     let heads = view.heads.iter().map(|head| head.position.history);
     let ended = view.ended.iter().filter_map(|run| run.position).map(|position| position.history);

@@ -88,7 +88,11 @@ pub(crate) fn is_server_gone(seen: Option<&NodeSeen>) -> bool {
 
 /// Why a node cannot be asked, as a clause.
 pub(crate) fn silence(seen: Option<&NodeSeen>) -> &'static str {
-    if is_server_gone(seen) { "its server does not answer its agent" } else { "its agent is not connected" }
+    match seen {
+        Some(_) if is_server_gone(seen) => "its server does not answer its agent",
+        Some(_) => "its agent is not connected",
+        None => "it cannot be asked now",
+    }
 }
 
 /// The sentence with a capital letter and a full stop.

@@ -580,7 +580,11 @@ impl TryFrom<pb::MayHoldMore> for MayHoldMore {
             seen_at: seen_at_ms.map(time),
             sentence,
             hint,
-            accepted: accepted.map(|pb::LossAccepted { by, at_ms, reason }| LossAccepted { by, at: time(at_ms), reason }),
+            accepted: accepted.map(|pb::LossAccepted { by, at_ms, reason }| LossAccepted {
+                by,
+                at: time(at_ms),
+                reason,
+            }),
         })
     }
 }

@@ -166,8 +166,9 @@ pub fn check(
 /// It is not.
 pub fn check_decision(world: &World, question: &Question, decided_for: Point) -> Result<(), Wrong> {
     let selection = select(&question.view, &policy(world), &Wish::default());
+    // Or what goes on from it was emptied, and waits for another word.
     let is_held_back = selection.candidates.iter().any(|judged| {
-        judged.standing == Standing::Suspect && world.truth.same(question.truths[judged.candidate], decided_for)
+        judged.standing == Standing::Suspect && world.truth.holds(question.truths[judged.candidate], decided_for)
     });
     let chosen = selection.canonical.map(|i| question.truths[i]);
     if chosen.is_some_and(|chosen| world.truth.holds(chosen, decided_for)) || is_held_back {

@@ -25,8 +25,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use urtext_planner::{
-    AcceptedLineage, AcceptedLoss, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen, Sample,
-    ShardView, Source, Timeline, Tried, Until, Verified, Wish, Witness, set_aside_by,
+    AcceptedLineage, AcceptedLoss, Candidate, ClockSkew, HeadSeen, NodeSeen, OnFork, Policy, RepositorySeen, RunSeen,
+    Sample, ShardView, Source, Timeline, Tried, Until, Verified, Wish, Witness, set_aside_by,
 };
 use urtext_types::{
     BackupId, ByteCount, DataDigest, Engine, Evidence, ForkEdge, Keyspace, Lineage, MasterLink, NodeAddress,

@@ -31,7 +31,10 @@ pub(in crate::cli) async fn run(context: &Context, args: args::Canonical) -> Res
     let guard = answer.may_hold_more.iter().map(|more| match &more.accepted {
         None => format!("A restore stops here: {}", more.sentence),
         Some(json::LossAccepted { by, at, reason }) => {
-            format!("{} A restore goes on without it: {by} accepted that on {at}, with the reason: {reason:?}.", more.sentence)
+            format!(
+                "{} A restore goes on without it: {by} accepted that on {at}, with the reason: {reason:?}.",
+                more.sentence
+            )
         }
     });
     for (number, sentence) in guard.chain(answer.advice.iter().cloned()).enumerate() {

@@ -166,6 +166,59 @@ fn names_as_long_as_they_may_be_fit_in() {
     check_xml(&picture.svg()).expect("well-formed");
 }
 
+/// Forty histories, every fourth of them a branch that lost, all of them with backups: nothing is written over
+/// anything else, nothing sticks out, and the usual picture is one page.
+#[test]
+fn forty_histories_are_readable() {
+    let mut story = vec!["live fra-1 fra 38:40900 master 2 seen 12:29".to_owned()];
+    let (mut master, mut over) = (0x10, Vec::new());
+    for n in 1..=40_u32 {
+        let (child, at) = (0x10 + n, 1000 * n);
+        story.push(format!("edge {child:02x} from {master:02x}:{at} promoted"));
+        story.push(format!("backup {n} nyc-1 nyc {child:02x}:{} taken {:02}:{:02}", at + 700, n / 6, n % 6 * 10));
+        if n % 4 == 0 && n < 40 {
+            over.push(format!("{child:02x}"));
+        } else {
+            master = child;
+        }
+    }
+    story.push(format!("accepted {master:02x} over {} at 12:00 by alice because \"it has the clients\"", over.join(",")));
+    let fleet = fleet::parse(&story.join("\n"));
+    assert_eq!(histories(&fleet.view).len(), 41);
+    for detail in [Detail::Folded, Detail::All] {
+        let is_folded = detail == Detail::Folded;
+        let picture = draw(&fleet, detail);
+        let text = picture.text();
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(!is_folded || text.lines().count() <= 60, "{} lines\n{text}", text.lines().count());
+        let svg = picture.svg();
+        check_xml(&svg).expect("well-formed");
+        let number = |tag: &str, name: &str| -> f64 {
+            let (_, rest) = tag.split_once(&format!(" {name}=\"")).unwrap_or_else(|| panic!("no {name} in {tag}"));
+            rest.split('"').next().expect("a value").parse().expect("a number")
+        };
+        let (width, height) = (number(&svg, "width"), number(&svg, "height"));
+        assert!(!is_folded || width <= 1500.0 && height <= 1100.0, "{width} by {height}");
+        // Left, right, top and bottom of each text, in a font of fixed width.
+        let boxes: Vec<_> = svg
+            .lines()
+            .filter(|line| line.starts_with("<text"))
+            .map(|line| {
+                let (x, y, size) = (number(line, "x"), number(line, "y"), number(line, "font-size"));
+                let words = line.split_once('>').and_then(|(_, rest)| rest.split_once("</text>")).expect("a text").0;
+                (x, x + 0.58 * size * words.chars().count() as f64, y - 0.7 * size, y, words)
+            })
+            .collect();
+        assert!(boxes.len() > 20, "{svg}");
+        for (i, a) in boxes.iter().enumerate() {
+            assert!(a.0 >= 0.0 && a.1 <= width && a.2 >= 0.0 && a.3 <= height, "{a:?} in {width} by {height}");
+            for b in &boxes[i + 1..] {
+                assert!(a.1 <= b.0 || b.1 <= a.0 || a.3 <= b.2 || b.3 <= a.2, "{a:?} over {b:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

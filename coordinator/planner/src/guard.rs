@@ -185,11 +185,16 @@ impl<'a> Guard<'a> {
         let (Holder::Node(node), Some(lost)) = (&more.who, more.position.and_then(|at| self.ground.place(at))) else {
             return None;
         };
-        let (chosen, seen) = (self.chosen.as_ref()?, self.ground.seen(node));
+        let chosen = self.chosen.as_ref()?;
+        // Agents repeat the last that they saw when they connect again: what counts is when they saw it.
+        let looked = |seen: &NodeSeen| match seen.clock {
+            Some(clock) => seen.received_at.min(clock.correct(seen.observation.observed_at).plus(clock.within)),
+            None => seen.received_at,
+        };
+        let last_seen = self.ground.seen(node).map(looked).or(more.seen_at);
         let covers = |loss: &&AcceptedLoss| {
             let place = |position| self.ground.place(position);
-            let came_back =
-                [more.seen_at, seen.map(|seen| seen.received_at)].into_iter().flatten().any(|at| at > loss.at);
+            let came_back = last_seen.is_some_and(|at| at > loss.at);
             let is_no_more =
                 place(loss.position).is_some_and(|given_up| Bearings::new(self.ground.chart, given_up).holds(lost));
             let is_instead = place(loss.restored).is_some_and(|restored| chosen.holds(restored));

@@ -385,9 +385,12 @@ impl Scene {
             let server = self.world.server(node);
             let (Some(first), Some(file)) = (server.backlog, server.rdb) else { continue };
             let history = server.history;
+            // One whose link is stalled got the ping with all that it was given when it attached.
+            let has_ping =
+                server.is_stalled && server.offset + 1 == first && seen.offset.get() == server.offset + PING_BYTES;
             // One that has not attached yet shows the backlog that it had before.
             let is_attached = matches!(&seen.role, Role::Replica { link, .. } if link.up)
-                && seen.offset.get() == server.offset
+                && (has_ping || seen.offset.get() == server.offset)
                 && self.model_id(seen.history).is_none_or(|id| id == self.world.history(history).id);
             let real = info.number("repl_backlog_first_byte_offset");
             if !is_attached || real != Some(first + PING_BYTES) {
@@ -401,6 +404,9 @@ impl Scene {
             server.backlog = real;
             if is_received {
                 server.rdb = Some(received);
+            }
+            if has_ping {
+                (server.offset, server.data) = (moved.offset, received.data);
             }
         }
     }

@@ -182,7 +182,10 @@ fn forty_histories_are_readable() {
             master = child;
         }
     }
-    story.push(format!("accepted {master:02x} over {} at 12:00 by alice because \"it has the clients\"", over.join(",")));
+    story.push(format!(
+        "accepted {master:02x} over {} at 12:00 by alice because \"it has the clients\"",
+        over.join(",")
+    ));
     let fleet = fleet::parse(&story.join("\n"));
     assert_eq!(histories(&fleet.view).len(), 41);
     for detail in [Detail::Folded, Detail::All] {

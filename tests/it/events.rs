@@ -145,12 +145,14 @@ fn a_replica_of_a_stale_replica_is_an_alarm_until_both_follow_again() {
     link.cut();
     fleet.server("nyc-1").wait_for_link("down");
     load_strings(fleet.server("fra-1"), "after-the-cut", 69, 50, 100);
-    let alarm = wait_for_alarm(&fleet, "replica-behind-stale", Some("sgp-1"), true);
-    says(
-        &alarm,
-        &["The link of replica sgp-1 is up", "it holds exactly what nyc-1 holds", "follow the master directly"],
-    );
     wait_for_alarm(&fleet, "replica-stale", Some("nyc-1"), true);
+    eventually("the alarm that names what is cut off", SOON, || {
+        let alarm = wait_for_alarm(&fleet, "replica-behind-stale", Some("sgp-1"), true);
+        let text = format!("{} {}", alarm["sentence"], alarm["hint"]);
+        let words =
+            ["The link of replica sgp-1 is up", "it holds exactly what nyc-1 holds", "follow the master directly"];
+        if words.iter().all(|word| text.contains(word)) { Ok(()) } else { Err(text) }
+    });
     assert_eq!(fleet.server("sgp-1").info_field("replication", "master_link_status"), "up");
     link.mend();
     wait_for_alarm(&fleet, "replica-behind-stale", Some("sgp-1"), false);

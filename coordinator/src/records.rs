@@ -10,7 +10,9 @@ use futures::TryStreamExt;
 use tracing::{info, warn};
 use urtext_planner::{AcceptedLineage, AcceptedLoss};
 use urtext_repository::{Location, ObjectName, ObjectPrefix, Record, RecordBody, RecordError, RecordKind};
-use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, NodeName, Position, RecordId, Timestamp};
+use urtext_types::{
+    BackupId, Chain, DeploymentName, ErrorKind, Explain, ForkEdge, NodeName, Position, RecordId, Timestamp,
+};
 
 use crate::{
     Fault,

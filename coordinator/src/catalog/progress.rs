@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::TryStreamExt;
 use sqlx::{Row, any::AnyRow};
 use urtext_planner::{HeadSeen, Mark, RunSeen};
 use urtext_types::{Position, Timestamp};
@@ -100,12 +101,14 @@ impl Catalog {
             };
             known.entry(shard(&row).map_err(&failed)?).or_default().heads.push(head);
         }
-        for row in
-            sqlx::query("SELECT * FROM marks ORDER BY seen_offset").fetch_all(&self.pool).await.map_err(&failed)?
-        {
+        // There are as many as there are backups, and more: read as they come.
+        let mut marks = sqlx::query("SELECT * FROM marks ORDER BY seen_offset").fetch(&self.pool);
+        while let Some(row) = marks.try_next().await.map_err(&failed)? {
             let mark = mark(&row).map_err(&failed)?;
             known.entry(shard(&row).map_err(&failed)?).or_default().marks.push(mark);
         }
+        // The only connection is free again.
+        drop(marks);
         for row in sqlx::query("SELECT * FROM ended_runs").fetch_all(&self.pool).await.map_err(&failed)? {
             let run = json(&row, "run").map_err(&failed)?;
             known.entry(shard(&row).map_err(&failed)?).or_default().ended.push(run);

@@ -9,8 +9,8 @@
 //!   backup, and neither by a clock of an agent's. It is listed again right before, and its manifest is asked for
 //!   by name: a backup that is committed meanwhile, or a listing that is behind, costs nothing.
 //! - Nobody locks anything. Agents write new folders, which are young. Two coordinators that prune at once delete
-//!   the same twice, which is once; and each looks, while it removes backups of a shard, whether those that it
-//!   relies on to stay are still there, again and again ([`SEEN_FOR`]).
+//!   the same twice, which is once; and each looks, before it removes a backup, whether those that it
+//!   relies on to stay are still there.
 //!
 //! What a store keeps by a lock of its own is counted, and is no error: it goes when it is unlocked.
 
@@ -21,7 +21,6 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::Instant;
 use tracing::{info, warn};
 use urtext_types::{BackupId, ByteCount, Chain, DeploymentName, Timestamp};
 
@@ -31,9 +30,6 @@ use crate::{
 
 /// For how long a store may fail, in one piece, before one object is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// So long it is believed that a backup is still there: to look at some of them takes as long.
-const SEEN_FOR: Duration = Duration::from_millis(250);
 
 /// Parts deleted at the same time.
 const DELETIONS_IN_FLIGHT: usize = 8;
@@ -218,10 +214,9 @@ impl PrunePlan {
     /// May be dropped anywhere: what is listed then can be restored, and the next run takes away the rest.
     pub async fn execute(&self, store: &dyn SweepStore) -> PruneOutcome {
         let mut outcome = PruneOutcome::default();
-        let mut seen = BTreeMap::new();
         for folder in &self.backups {
             let key = &folder.key;
-            let result = self.remove(store, key, &mut seen, &mut outcome).await;
+            let result = self.remove(store, key, &mut outcome).await;
             outcome.note(key.to_string(), result);
         }
         for folder in &self.orphans {
@@ -239,28 +234,22 @@ impl PrunePlan {
         outcome
     }
 
-    /// Removes one backup: its manifest, then the rest. `seen` is when each of those that are to stay was last there.
-    async fn remove<'a>(
-        &'a self,
+    /// Removes one backup: its manifest, then the rest.
+    async fn remove(
+        &self,
         store: &dyn SweepStore,
         key: &BackupKey,
-        seen: &mut BTreeMap<&'a BackupKey, Instant>,
         outcome: &mut PruneOutcome,
     ) -> Result<(), StoreError> {
         let of_shard =
             self.relied_on.iter().filter(|other| (&other.deployment, &other.shard) == (&key.deployment, &key.shard));
         for other in of_shard {
-            if seen.get(other).is_some_and(|at| at.elapsed() < SEEN_FOR) {
-                continue;
-            }
-            let now = Instant::now();
             if !is_committed(store, other).await? {
                 let reason = format!("backup {} was to stay, and is gone: somebody else prunes here", other.id);
                 warn!(backup = %key, %reason, "a backup was not removed");
                 outcome.spared.push((key.clone(), reason));
                 return Ok(());
             }
-            seen.insert(other, now);
         }
         let manifest = key.manifest();
         match with_patience(PATIENCE, || store.delete(&manifest)).await {

@@ -172,7 +172,7 @@ async fn requests() -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_dies_between_any_two_requests_leaves_nothing_half() {
     let requests = requests().await;
-    assert!(requests >= 14, "{requests} requests are fewer than there are things to do");
+    assert!(requests >= 15, "{requests} requests are fewer than there are things to do");
     for at in 0..=requests {
         for last in [Fault::Before(ErrorKind::Denied), Fault::After(ErrorKind::Denied)] {
             let (memory, identity) = scene().await;

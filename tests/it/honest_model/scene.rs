@@ -218,7 +218,13 @@ impl Scene {
             }
             Event::Save { node } => self.stage.call(node.index(), &["SAVE"]),
             Event::Stop { node, save } => self.stage.stop(node.index(), save),
-            Event::Start { node, master } => self.start(node, master),
+            Event::Start { node, master } => {
+                // Who comes before its first look after replicas, in the moment of its start, is pinged by that look.
+                self.stage.links().allow(|replica, master| master != node.index() && self.may_pass(replica, master));
+                self.start(node, master);
+                until("its first look", SOON, || self.info(node).number("used_memory_rss").is_some_and(|rss| rss > 0));
+                self.connect();
+            }
             Event::Wipe { node } => self.stage.wipe(node.index()),
             Event::CopyFile { from, to } => self.stage.copy_file(from.index(), to.index()),
             _ => {}

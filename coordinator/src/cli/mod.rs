@@ -130,7 +130,7 @@ impl Context {
             Command::Catalog { command: CatalogCommand::Rebuild } => commands::catalog::rebuild(self).await,
             Command::Restore(args) => Box::pin(commands::restore::run(self, args)).await,
             Command::Inspect(args) => commands::inspect::run(self, args).await,
-            Command::Diff(args) => commands::diff::run(self, args).await,
+            Command::Diff(args) => Box::pin(commands::diff::run(self, args)).await,
             Command::Rehearse(args) => commands::rehearse::run(self, args).await,
             Command::Verify(args) => commands::verify::run(self, args).await,
             Command::Export(args) => commands::export::export(self, args).await,

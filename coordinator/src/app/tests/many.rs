@@ -72,9 +72,9 @@ async fn whose_backups_there_are_is_known_after_a_restart_without_their_agents()
     // The first finds it in the repository, the second has it in the catalog.
     for _ in 0..2 {
         let App { directory, settings, clock, authority, repositories, catalog, fleet, .. } =
-            App::start(parts).await.expect("started");
+            Box::pin(App::start(parts)).await.expect("started");
         let nodes: Vec<AgentIdentity> = fleet.nodes(None).into_iter().map(|known| known.identity).collect();
-        assert_eq!(nodes, [node.clone()]);
+        assert_eq!(nodes, std::slice::from_ref(&node));
         parts = Parts { directory, settings, clock, authority, repositories, catalog };
     }
 }

@@ -104,11 +104,6 @@ const MUTATIONS: &[Mutation] = &[
         to: "if !is_overruled && standing.is_empty() {",
     },
     Mutation {
-        what: "a decision that was overruled still holds",
-        from: "if !is_overruled {",
-        to: "if !is_overruled || true {",
-    },
-    Mutation {
         what: "the master is followed although the policy is to refuse",
         from: "&& policy.on_fork == OnFork::FollowMaster",
         to: "&& policy.on_fork != OnFork::FollowMaster",

@@ -1,6 +1,12 @@
 //! A real S3 server, one folder and a few ports each.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -48,6 +54,10 @@ impl ObjectServer {
             let listed = format!("echo s3.bucket.list | '{}' shell {master} {filer}", program().display());
             let listed = run(Command::new("timeout").args(["10", "sh", "-c", &listed]), START_LIMIT);
             if listed.stdout.contains(BUCKET) { Ok(()) } else { Err(made.stdout + &made.stderr + &listed.stderr) }
+        });
+        // The part that speaks S3 starts last, and has answered nobody yet.
+        eventually("the S3 server to listen", START_LIMIT, || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).map(drop).map_err(|error| error.to_string())
         });
         server
     }

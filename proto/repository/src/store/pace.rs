@@ -71,6 +71,7 @@ impl Pace {
         let mut debt = self.turn.lock().await;
         loop {
             let rate = *rates.borrow_and_update();
+            *debt = debt.after(rate, Instant::now());
             let wait = rate.map_or(Duration::ZERO, |rate| rate.time_of(debt.bytes));
             select! {
                 () = sleep(wait) => {
@@ -193,6 +194,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn time_in_which_nothing_was_asked_for_pays_as_well() {
+        let pace = Pace::new(rate(1));
+        pace.take(10 * MIB).await;
+        advance(Duration::from_secs(9)).await;
+        let began = Instant::now();
+        pace.take(10 * MIB).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_was_granted_nothing() {
         let pace = Pace::new(rate(1));
         pace.take(10 * MIB).await;
@@ -216,7 +227,8 @@ mod tests {
         for name in &names {
             store.put_new(name, vec![7; 2 * MIB as usize].into()).await.expect("put");
         }
-        assert_eq!(began.elapsed().as_secs(), 4);
+        // The second and the third wait for the one before; the time that the other pace took counts.
+        assert_eq!(began.elapsed(), Duration::from_secs(4));
         let began = Instant::now();
         for name in &names {
             assert_eq!(store.get(name).await.expect("there").len() as u64, 2 * MIB);

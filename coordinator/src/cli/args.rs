@@ -1,18 +1,23 @@
 //! What can be said on the command line.
 
 mod contents;
+mod keeping;
+mod points;
+mod repository;
+mod restore;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use urtext_types::{
-    BackupId, ByteRate, DeploymentName, NodeName, Offset, RepositoryName, ShardName, SiteName, Timestamp,
-};
+use urtext_types::{BackupId, DeploymentName, NodeName, Offset, ShardName, SiteName};
+
+use self::points::{parse_history, parse_offset};
 
 pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Rehearse, Verify};
+pub use keeping::{Hold, HoldCommand, Prune, Vouch};
+pub use points::{HistoryDigits, Point, UntilPoint, When};
+pub use repository::{AddRepository, CatalogCommand, Export, Import, Rekey, RepositoryCommand, SyncRepositories};
+pub use restore::Restore;
 
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.
 ///
@@ -191,74 +196,6 @@ pub struct Canonical {
     pub alone: Alone,
 }
 
-/// The most complete copy not beyond a point.
-#[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
-pub struct UntilPoint {
-    /// Nothing newer than this: 2026-11-22T15:44:07Z, or 10m for ten minutes ago.
-    #[arg(long, value_name = "TIME", value_parser = When::parse)]
-    pub as_of: Option<When>,
-    /// Nothing that is not in this position; of the history, eight digits or more.
-    #[arg(long, value_name = "HISTORY:OFFSET", value_parser = parse_point)]
-    pub at: Option<Point>,
-}
-
-/// A time as a person says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-impl When {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Self::At(time));
-        }
-        if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-            let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{text:?} is before 1970"))?;
-            return Ok(Self::At(Timestamp::from_millis(0).plus(since)));
-        }
-        humantime::parse_duration(text.trim_end_matches("ago").trim_end())
-            .map(Self::Ago)
-            .map_err(|_| format!("{text:?} is not a time: write 2026-11-22T15:44:07Z, or 10m for ten minutes ago"))
-    }
-
-    /// The time that is meant.
-    pub fn from(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(duration) => now.minus(duration),
-        }
-    }
-}
-
-/// A position as a person names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Point {
-    /// The leading bytes of the history, at least four.
-    pub history: Vec<u8>,
-    pub offset: Offset,
-}
-
-fn parse_point(text: &str) -> Result<Point, String> {
-    let (history, offset) =
-        text.split_once(':').ok_or_else(|| format!("{text:?} is not a position: write HISTORY:OFFSET"))?;
-    Ok(Point { history: leading_bytes(history)?, offset: offset.parse()? })
-}
-
-/// The bytes that a history's leading digits spell: at least eight digits, of an odd number all but the last.
-pub fn leading_bytes(digits: &str) -> Result<Vec<u8>, String> {
-    let whole = digits.get(..digits.len() / 2 * 2).map(hex::decode);
-    match whole {
-        Some(Ok(bytes)) if (4..=20).contains(&bytes.len()) => Ok(bytes),
-        _ => Err(format!(
-            "{digits:?} names no history: give its 40 hexadecimal digits, or the first 8 or more of them, as `urtext \
-             lineage` shows them"
-        )),
-    }
-}
-
 #[derive(Debug, Args)]
 pub struct Events {
     #[command(flatten)]
@@ -278,101 +215,6 @@ pub enum BackupCommand {
         #[arg(value_name = "ID")]
         id: BackupId,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum RepositoryCommand {
-    /// List the repositories: where they are, what is in them, and whether they answer.
-    List,
-    /// Try each repository: can it be reached, listed, read and written to?
-    Check,
-    /// Make one more repository and add it to urtext.toml; run it where the coordinator runs.
-    Add(AddRepository),
-    /// Copy what the first repository has and the second lacks; what was interrupted is resumed.
-    Sync(SyncRepositories),
-    /// Change whose keys open the backups that are taken from now on.
-    ///
-    /// What is stored is not rewritten: so that the new keys open it as well, the identities that open it now are
-    /// sealed to them. Whoever has an old key goes on reading the old backups.
-    Rekey(Rekey),
-}
-
-#[derive(Debug, Args)]
-pub struct Export {
-    #[arg(value_name = "DEPLOYMENT")]
-    pub deployment: DeploymentName,
-    /// This backup instead of the canonical one of each shard.
-    #[arg(value_name = "ID")]
-    pub backup: Option<BackupId>,
-}
-
-#[derive(Debug, Args)]
-pub struct Import {
-    /// A repository's name, or an address that the coordinator reaches.
-    #[arg(long, value_name = "NAME|URL")]
-    pub repository: String,
-}
-
-#[derive(Debug, Args)]
-pub struct SyncRepositories {
-    /// A repository's name, or an address that the coordinator reaches.
-    #[arg(value_name = "FROM")]
-    pub from: String,
-    #[arg(value_name = "TO")]
-    pub to: String,
-    /// Only this deployment.
-    #[arg(long, value_name = "D")]
-    pub deployment: Option<DeploymentName>,
-    /// Stop after the plan.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Rekey {
-    /// Which repository; all of them unless given.
-    #[arg(value_name = "NAME")]
-    pub name: Option<RepositoryName>,
-    /// One more recipient; may be repeated.
-    #[arg(long = "recipient", value_name = "AGE1", required_unless_present = "drop")]
-    pub recipients: Vec<urtext_repository::Recipient>,
-    /// One recipient less; may be repeated.
-    #[arg(long = "drop", value_name = "AGE1")]
-    pub drop: Vec<urtext_repository::Recipient>,
-    /// An identity that opens what is stored; DIR/operator/identity.txt unless given.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
-    /// Why: kept with the change.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct AddRepository {
-    /// What to call it.
-    #[arg(value_name = "NAME")]
-    pub name: RepositoryName,
-    /// A path, or s3://bucket/prefix, gs://… or az://…
-    #[arg(value_name = "URL")]
-    pub url: String,
-    /// A site whose agents put their backups there; may be repeated. Unless given, no site does: it receives copies.
-    #[arg(long = "site", value_name = "S")]
-    pub sites: Vec<SiteName>,
-    /// Agents put and get its bytes by themselves, with credentials of their own hosts.
-    #[arg(long)]
-    pub direct: bool,
-    /// What all agents together upload there ("50 MiB/s").
-    #[arg(long, value_name = "RATE")]
-    pub upload_limit: Option<ByteRate>,
-    /// To whom its backups are sealed; may be repeated. Unless given, to whom those of the first repository are.
-    #[arg(long = "recipient", value_name = "AGE1")]
-    pub recipients: Vec<urtext_repository::Recipient>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum CatalogCommand {
-    /// Throw away what the catalog knows of the repository, and make it again from the repository.
-    Rebuild,
 }
 
 #[derive(Debug, Subcommand)]
@@ -405,24 +247,12 @@ pub struct Snapshot {
     pub detach: bool,
 }
 
-fn parse_offset(text: &str) -> Result<Offset, String> {
-    text.parse()
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Method {
     /// As a replica that wants only the RDB.
     Replication,
     /// BGSAVE, and the file that it makes.
     File,
-}
-
-/// The leading bytes of a history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryDigits(pub Vec<u8>);
-
-fn parse_history(digits: &str) -> Result<HistoryDigits, String> {
-    leading_bytes(digits).map(HistoryDigits)
 }
 
 #[derive(Debug, Args)]
@@ -452,105 +282,6 @@ pub struct AcceptLineage {
     /// Kept with the decision for ever.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Vouch {
-    #[command(flatten)]
-    pub of: OfShard,
-    #[arg(value_name = "BACKUP")]
-    pub backup: BackupId,
-    /// Kept for ever.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Prune {
-    /// Only this deployment.
-    #[arg(value_name = "DEPLOYMENT")]
-    pub deployment: Option<DeploymentName>,
-    /// Say what would go, and why each of the rest stays; remove nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Go on without asking.
-    #[arg(long)]
-    pub yes: bool,
-    /// Let go of a branch that was set aside, from its history on: from then on its backups need not stay. Its 40
-    /// digits, or the first 8 or more. Removes nothing by itself.
-    #[arg(long, value_name = "HISTORY", value_parser = parse_history, requires_all = ["deployment", "reason"], conflicts_with_all = ["dry_run", "yes"])]
-    pub let_go: Option<HistoryDigits>,
-    /// Of the branch; needed where the deployment has several.
-    #[arg(long, value_name = "K", requires = "let_go")]
-    pub shard: Option<ShardName>,
-    /// Why the branch need not stay; kept for ever.
-    #[arg(long, value_name = "TEXT", requires = "let_go")]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Hold {
-    #[command(subcommand)]
-    pub command: Option<HoldCommand>,
-    #[arg(value_name = "BACKUP", required = true)]
-    pub backup: Option<BackupId>,
-    /// It need not be kept any longer.
-    #[arg(long)]
-    pub release: bool,
-    /// Kept for ever.
-    #[arg(long, value_name = "TEXT", required = true)]
-    pub reason: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum HoldCommand {
-    /// Show what is on hold.
-    List(OfDeployment),
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true))]
-pub struct Restore {
-    #[command(flatten)]
-    pub of: OfShard,
-    /// Into the server of this node.
-    #[arg(long, value_name = "NODE", group = "target", conflicts_with = "repositories")]
-    pub to: Option<NodeName>,
-    /// As plain files into this directory; no server needed.
-    #[arg(long, value_name = "PATH", group = "target")]
-    pub to_dir: Option<PathBuf>,
-    /// This backup instead of the canonical one.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["as_of", "at"])]
-    pub backup: Option<BackupId>,
-    #[command(flatten)]
-    pub until: UntilPoint,
-    /// The most complete copy of this branch, whatever was accepted: to restore a losing branch beside.
-    #[arg(long, value_name = "HISTORY", value_parser = parse_history, conflicts_with_all = ["backup", "overwrite"])]
-    pub lineage: Option<HistoryDigits>,
-    /// Go on although something may hold more and cannot be asked now.
-    #[arg(long, requires = "reason", conflicts_with = "backup")]
-    pub accept_loss: bool,
-    /// Why that is right: kept for ever.
-    #[arg(long, value_name = "TEXT", requires = "accept_loss")]
-    pub reason: Option<String>,
-    /// The age identity that opens the backup; DIR/operator/identity.txt unless given.
-    #[arg(long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
-    /// Replace the data that the target holds, after a safety backup of it.
-    #[arg(long, conflicts_with = "to_dir")]
-    pub overwrite: bool,
-    /// Read the backup no faster than this ("20 MiB/s"); as fast as it goes unless given.
-    #[arg(long, value_name = "RATE")]
-    pub limit: Option<ByteRate>,
-    /// Do not ask.
-    #[arg(long)]
-    pub yes: bool,
-    /// Stop after the plan.
-    #[arg(long)]
-    pub dry_run: bool,
-    #[command(flatten)]
-    pub alone: Alone,
 }
 
 #[cfg(test)]
@@ -595,29 +326,6 @@ mod tests {
         check_refused("urtext inspect a --separator ::", "one character");
         check_refused("urtext diff a b --as-of yesterday", "is not a time");
         check_refused("urtext invite --deployment d --site s --ttl soon", "invalid value 'soon' for '--ttl");
-    }
-
-    #[test]
-    fn times_are_said_as_people_say_them() {
-        let now: Timestamp = "2026-11-22T15:44:07Z".parse().expect("a time");
-        let check = |text: &str, expect: &str| {
-            assert_eq!(When::parse(text).expect(text).from(now).to_string(), expect);
-        };
-        check("2026-11-22T16:00:00+01:00", "2026-11-22T15:00:00.000Z");
-        check("2026-11-22 15:00:00", "2026-11-22T15:00:00.000Z");
-        check("10m", "2026-11-22T15:34:07.000Z");
-        check("1h 30m ago", "2026-11-22T14:14:07.000Z");
-    }
-
-    #[test]
-    fn a_history_is_named_by_eight_digits_or_more() {
-        assert_eq!(leading_bytes("75d1dd8a").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
-        assert_eq!(leading_bytes("75d1dd8a2").ok(), Some(vec![0x75, 0xd1, 0xdd, 0x8a]));
-        for wrong in ["", "75d1dd", "zzzzzzzz", &"a".repeat(42), "éééé", "aéééé"] {
-            assert!(leading_bytes(wrong).is_err(), "{wrong}");
-        }
-        let point = parse_point("75d1dd8a:48211").expect("a position");
-        assert_eq!((point.history.len(), point.offset.get()), (4, 48_211));
     }
 
     #[test]

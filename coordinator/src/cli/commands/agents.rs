@@ -2,7 +2,7 @@
 
 use urtext_proto::pb;
 
-use super::status::{ago, optional};
+use super::words::{ago, optional};
 use crate::{
     cli::{Context, Ended, Stop, client::refused, json, output::Table},
     clock::Clock,

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use urtext_proto::pb;
 use urtext_types::{BackupId, ByteCount, ErrorKind, Timestamp};
 
-use super::status::{ago, duration, optional};
+use super::words::{ago, duration, optional};
 use crate::{
     Fault,
     cli::{Context, Ended, Stop, args, client::refused, json, output::Table},

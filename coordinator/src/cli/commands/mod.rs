@@ -23,3 +23,4 @@ pub(super) mod snapshot;
 pub(super) mod status;
 mod to_dir;
 pub(super) mod verify;
+mod words;

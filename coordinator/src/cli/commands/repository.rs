@@ -3,7 +3,7 @@
 use urtext_proto::pb;
 use urtext_types::{ByteCount, ByteRate, ErrorKind};
 
-use super::status::{ago, optional};
+use super::words::{ago, optional};
 use crate::{
     Fault,
     adding::{Added, NewRepository, add_repository},

@@ -6,7 +6,7 @@ use urtext_proto::pb;
 use urtext_repository::{Identity, Recipient, Recipients, seal_bytes};
 use urtext_types::{ByteRate, ErrorKind, Keyspace, Secret};
 
-use super::{canonical::wish, status::optional, to_dir};
+use super::{canonical::wish, to_dir, words::optional};
 use crate::{
     Fault,
     cli::{

@@ -3,7 +3,7 @@
 use urtext_proto::pb;
 use urtext_types::Timestamp;
 
-use super::status::{ago, duration, optional};
+use super::words::{ago, duration, optional};
 use crate::cli::{
     Context, Ended, Stop, args,
     client::refused,

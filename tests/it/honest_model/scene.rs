@@ -37,6 +37,8 @@ pub(super) struct Scene {
     /// whatever its settings say. Most do that when they start, before there can be any; Valkey 9.1 when it first
     /// is in touch with another server.
     pings_anyway: Vec<bool>,
+    /// Whose first look after replicas may still come, and pings those that were quicker than it.
+    just_started: Vec<bool>,
     /// Since the servers agreed last.
     just_pinged: bool,
     /// What the master of the beginning held before anything happened.
@@ -88,6 +90,7 @@ impl Scene {
             agents,
             ids: Ids::default(),
             pings_anyway: vec![false; places],
+            just_started: vec![false; places],
             just_pinged: false,
             root,
             done: Vec::new(),
@@ -131,6 +134,7 @@ impl Scene {
         let master = master.map(|master| self.stage.front(master.index()));
         self.stage.start(node.index(), master, &[("appendonly", aof)]);
         self.pings_anyway[node.index()] = self.world.shape.version == Version::Valkey91;
+        self.just_started[node.index()] = true;
     }
 
     /// The event happens to both, and afterwards they are the same.
@@ -316,6 +320,7 @@ impl Scene {
         while self.first_pings() {
             self.agree()?;
         }
+        self.just_started.fill(false);
         Ok(())
     }
 
@@ -372,11 +377,11 @@ impl Scene {
     fn first_ping(&mut self, node: Node) -> bool {
         let server = self.world.server(node);
         let expected = server.offset + PING_BYTES;
-        let has_pinged = self.pings_anyway[node.index()]
-            && server.is_master()
-            && self.info(node).number("master_repl_offset") == Some(expected);
+        let may_ping = self.pings_anyway[node.index()] || self.just_started[node.index()];
+        let has_pinged =
+            may_ping && server.is_master() && self.info(node).number("master_repl_offset") == Some(expected);
         if has_pinged {
-            self.pings_anyway[node.index()] = false;
+            (self.pings_anyway[node.index()], self.just_started[node.index()]) = (false, false);
             self.world.ping(node);
             self.just_pinged = true;
         }

@@ -3,7 +3,7 @@
 //! The coordinator holds no identity and needs none: it compares what is stored with the signed manifests. What it
 //! finds changes the standing of the copy at once, and is kept as a record, so that a catalog made anew knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 use urtext_repository::{
@@ -79,6 +79,17 @@ pub enum Proving {
     Copy(Box<ProvedCopy>),
 }
 
+/// One backup in one repository.
+#[derive(Debug)]
+struct CopyToProve<'a> {
+    key: BackupKey,
+    place: &'a Place,
+    /// The other repositories that have it.
+    also_in: Vec<RepositoryName>,
+    /// 0 if its manifest says nothing.
+    stored_bytes: u64,
+}
+
 /// What was found, per shard and repository, for the record.
 #[derive(Debug, Default)]
 struct Found {
@@ -104,24 +115,23 @@ impl App {
         self.reconcile(request.deployment.as_ref()).await?;
         let copies = self.copies_to_verify(request).await?;
         // By the size of the data: what is not read for a sample is left out of it.
-        let size = |entry: &BackupEntry| entry.stored_bytes * u64::from(request.percent) / 100;
-        let of = copies.iter().map(|(entry, _)| size(entry)).sum();
+        let of = copies.iter().map(|copy| copy.stored_bytes * u64::from(request.percent) / 100).sum();
         let turn = (self.clock.now().as_millis() / TURN_MILLIS).max(0) as u64;
         let sample = if request.percent >= 100 { Sample::ALL } else { Sample::percent(request.percent, turn) };
         let mut found: BTreeMap<(ShardKey, RepositoryId), Found> = BTreeMap::new();
         let read = std::sync::atomic::AtomicU64::new(0);
-        for (entry, place) in copies {
+        for CopyToProve { key, place, also_in, stored_bytes: _ } in copies {
             let progress = |bytes: u64| {
                 let before = read.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
                 said(Proving::Read { bytes: before + bytes, of });
             };
-            let (proved, repository) = self.prove(&entry, place, sample, request.repair, who, &progress).await?;
+            let (proved, repository) = self.prove(&key, also_in, place, sample, request.repair, who, &progress).await?;
             if let Some(repository) = repository {
-                let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
+                let shard = ShardKey::new(key.deployment.clone(), key.shard.clone());
                 let found = found.entry((shard, repository)).or_default();
                 match &proved.reason {
-                    Some(reason) => found.damaged.push((entry.id, reason.clone())),
-                    None if sample == Sample::ALL && proved.unreadable.is_none() => found.good.push(entry.id),
+                    Some(reason) => found.damaged.push((key.id, reason.clone())),
+                    None if sample == Sample::ALL && proved.unreadable.is_none() => found.good.push(key.id),
                     None => {}
                 }
             }
@@ -157,7 +167,7 @@ impl App {
             .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no repository has backup {backup}")))?;
         let shard = ShardKey::new(entry.deployment.clone(), entry.shard.clone());
         if failure.is_none() && entry.copies.len() > 1 {
-            let (proved, _) = self.prove(&entry, place, Sample::ALL, false, by, &|_| {}).await?;
+            let (proved, _) = self.prove(&key, Vec::new(), place, Sample::ALL, false, by, &|_| {}).await?;
             if let Some(reason) = proved.reason.or(proved.unreadable) {
                 let message = format!("the backup was loaded, but its copy in {} is not whole: {reason}", place.name());
                 return Err(Fault::new(ErrorKind::Integrity, message).with_hint(format!(
@@ -190,19 +200,34 @@ impl App {
         Ok(place.name().clone())
     }
 
-    async fn copies_to_verify(&self, request: &VerifyRequest) -> Result<Vec<(BackupEntry, &Place)>, Fault> {
+    /// What is listed, and what is not because its manifest could not be read or believed: that is damage as well.
+    async fn copies_to_verify(&self, request: &VerifyRequest) -> Result<Vec<CopyToProve<'_>>, Fault> {
         let all = self.catalog.backups(request.deployment.as_ref()).await;
         let all = all.map_err(Fault::while_doing("list the backups"))?;
-        let wanted = |entry: &BackupEntry| {
-            request.backup.is_none_or(|id| entry.id == id)
-                && request.since.is_none_or(|since| entry.received_at >= since)
+        let is_wanted = |id: BackupId, received_at: Timestamp| {
+            request.backup.is_none_or(|wanted| id == wanted) && request.since.is_none_or(|since| received_at >= since)
         };
+        let is_asked = |place: &&Place| request.repository.as_ref().is_none_or(|name| place.name() == name);
+        let hidden: BTreeSet<(BackupKey, RepositoryName)> =
+            self.unreadable.lock().expect("nothing panics while it holds the unreadable").keys().cloned().collect();
         let mut copies = Vec::new();
-        for entry in all.into_iter().filter(wanted) {
-            for place in self.repositories.iter().filter(|place| entry.copies.contains_key(place.name())) {
-                if request.repository.as_ref().is_none_or(|name| place.name() == name) {
-                    copies.push((entry.clone(), place));
+        for entry in all.iter().filter(|entry| is_wanted(entry.id, entry.received_at)) {
+            let key = entry.key();
+            for place in self.repositories.iter().filter(is_asked) {
+                let is_listed = entry.copies.contains_key(place.name());
+                if is_listed || hidden.contains(&(key.clone(), place.name().clone())) {
+                    let also_in = entry.copies.keys().filter(|name| *name != place.name()).cloned().collect();
+                    copies.push(CopyToProve { key: key.clone(), place, also_in, stored_bytes: entry.stored_bytes });
                 }
+            }
+        }
+        let listed: BTreeSet<BackupKey> = all.iter().map(BackupEntry::key).collect();
+        for (key, name) in hidden {
+            let is_meant = request.deployment.as_ref().is_none_or(|deployment| key.deployment == *deployment)
+                && is_wanted(key.id, key.id.timestamp())
+                && !listed.contains(&key);
+            if let Some(place) = self.repositories.get(&name).filter(|place| is_meant && is_asked(place)) {
+                copies.push(CopyToProve { key, place, also_in: Vec::new(), stored_bytes: 0 });
             }
         }
         if copies.is_empty() {
@@ -213,16 +238,17 @@ impl App {
     }
 
     /// Verifies one copy, repairs it if that is wished, and keeps what is known of it then.
+    #[expect(clippy::too_many_arguments, reason = "what is proved, how, and who is told")]
     async fn prove(
         &self,
-        entry: &BackupEntry,
+        key: &BackupKey,
+        also_in: Vec<RepositoryName>,
         place: &Place,
         sample: Sample,
         wants_repair: bool,
         who: &str,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(ProvedCopy, Option<RepositoryId>), Fault> {
-        let key = entry.key();
         let mut proved = ProvedCopy {
             key: key.clone(),
             repository: place.name().clone(),
@@ -233,9 +259,9 @@ impl App {
             reason: None,
             unreadable: None,
             mended: Vec::new(),
-            also_in: entry.copies.keys().filter(|name| *name != place.name()).cloned().collect(),
+            also_in,
         };
-        let checked = match self.check(place, &key, sample, progress).await {
+        let checked = match self.check(place, key, sample, progress).await {
             Ok(checked) => checked,
             Err(fault) => {
                 proved.unreadable = Some(Chain(&fault).to_string());
@@ -255,7 +281,7 @@ impl App {
             proved.mended = self.mend(place, &checked, &proved.also_in, who).await?;
             if !proved.mended.is_empty() {
                 // All of it: what was damaged is nothing that a sample proves right again.
-                checked = match self.check(place, &key, Sample::ALL, &|_| {}).await {
+                checked = match self.check(place, key, Sample::ALL, &|_| {}).await {
                     Ok((_, checked)) => checked,
                     Err(fault) => {
                         proved.unreadable = Some(Chain(&fault).to_string());
@@ -266,7 +292,7 @@ impl App {
             }
         }
         proved.reason = checked.reason();
-        self.keep_proof(entry, place, proved.reason.as_deref(), is_whole).await?;
+        self.keep_proof(key, place, proved.reason.as_deref(), is_whole).await?;
         Ok((proved, Some(repository.header().repository)))
     }
 
@@ -286,12 +312,12 @@ impl App {
     /// The standing of the copy, by what was found.
     async fn keep_proof(
         &self,
-        entry: &BackupEntry,
+        key: &BackupKey,
         place: &Place,
         reason: Option<&str>,
         is_whole: bool,
     ) -> Result<(), Fault> {
-        let Some(known) = self.known_copy(&entry.key(), place.name()).await? else { return Ok(()) };
+        let Some(known) = self.known_copy(key, place.name()).await? else { return Ok(()) };
         let state = match reason {
             Some(reason) => CopyState { broken: Some(reason.to_owned()), verified_at: None, ..known },
             None if is_whole => CopyState {
@@ -305,9 +331,9 @@ impl App {
             None => return Ok(()),
         };
         if let Some(reason) = reason {
-            warn!(backup = %entry.key(), repository = %place.name(), %reason, "a stored backup is damaged");
+            warn!(backup = %key, repository = %place.name(), %reason, "a stored backup is damaged");
         }
-        let kept = self.catalog.put_copy(&entry.key(), place.name(), &state).await;
+        let kept = self.catalog.put_copy(key, place.name(), &state).await;
         kept.map_err(Fault::while_doing("keep what is known of a copy"))
     }
 

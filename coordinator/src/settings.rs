@@ -382,7 +382,7 @@ mod tests {
         );
         check_refused(
             "repositories.nyc = { url = 'nyc', pulls = ['main', 'fra'] }",
-            "repositories.nyc.pulls in /etc/urtext/urtext.toml: there is no repository fra",
+            "repositories.nyc.pulls in /etc/urtext/urtext.toml: there is no repository fra; there are: main, nyc",
         );
         check_refused(
             "deployments.orders.schedule.rehearse = '@weekly'",

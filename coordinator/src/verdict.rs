@@ -9,8 +9,8 @@ use urtext_planner::{
 use urtext_rdb::{ServerVersion, loadable_by};
 use urtext_repository::RecordBody;
 use urtext_types::{
-    ByteCount, DeploymentName, Engine, ErrorKind, RecordId, Relation, ReplicationId, RepositoryName, ShardName,
-    SiteName, Timestamp,
+    ByteCount, DeploymentName, Engine, ErrorKind, NodeName, RecordId, Relation, ReplicationId, RepositoryName,
+    ShardName, SiteName, Timestamp,
 };
 
 use crate::{
@@ -110,6 +110,20 @@ impl App {
                 Err(Fault::new(ErrorKind::NotFound, message).with_hint(format!("it has: {}", list(shards))))
             }
         }
+    }
+
+    /// The same; a named node is of one shard, which need not be named then.
+    pub fn shard_with(
+        &self,
+        deployment: &DeploymentName,
+        shard: Option<ShardName>,
+        node: Option<&NodeName>,
+    ) -> Result<ShardKey, Fault> {
+        let of_node = || {
+            let nodes = self.fleet.nodes(Some(deployment));
+            nodes.into_iter().find(|known| Some(&known.identity.node) == node).map(|known| known.identity.shard)
+        };
+        self.shard(deployment, shard.or_else(of_node))
     }
 
     pub(crate) fn unknown_deployment(&self, deployment: &DeploymentName) -> Fault {

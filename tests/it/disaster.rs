@@ -109,10 +109,35 @@ fn a_bucket_a_key_and_one_program_answer_as_the_coordinator_did() {
     let other = stranger.coordinator.dir().join("operator/ca.pem");
     let backups = ["backups", ORDERS, "--authority", text(&other)];
     ask(&backups, 7).says(&["no backup of orders can be believed", "not of this authority"]);
+    ask(&["verify", ORDERS, "--authority", text(&other)], 7).prints(&[&first, &second, "not of this authority"]);
     ask(&["backups", "carts"], 3).says(&["known are: orders"]);
     // A key is needed, and said to be before anything is fetched.
     ask(&["restore", ORDERS, "--yes", "--to-dir", text(&work.path().join("none"))], 2).says(&["--identity FILE"]);
     assert!(!work.path().join("none").exists());
+}
+
+#[test]
+fn a_manifest_that_was_damaged_before_anybody_looked_is_named_by_verify() {
+    let work = tempfile::tempdir().expect("make a folder");
+    let repository = work.path().join("backups");
+    let mut fleet = Fleet::with(&["--repository", text(&repository)], "");
+    let server = Server::start(Version::Redis62);
+    load(&server, 61, 50);
+    fleet.add("fra-1", server);
+    let (good, damaged) = (fleet.snapshot("fra-1"), fleet.snapshot("fra-1"));
+    let manifest = repository.join(format!("backups/{ORDERS}/0/{damaged}/manifest.json"));
+    let mut bytes = fs::read(&manifest).expect("the manifest");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&manifest, bytes).expect("damage it");
+    let address = text(&repository);
+    let verified = alone(&["verify", "--repository", address, "--json"], &[]).expect(7).json();
+    let copies = verified["copies"].as_array().expect("a list");
+    let found = |id: &str| copies.iter().find(|copy| copy["id"] == id).unwrap_or_else(|| panic!("{id}: {verified:#}"));
+    assert!(found(&good)["reason"].is_null(), "{verified:#}");
+    assert!(found(&damaged)["reason"].as_str().is_some_and(|why| why.contains("believed")), "{verified:#}");
+    alone(&["verify", &good, "--repository", address], &[]).expect(0);
+    alone(&["verify", &damaged, "--repository", address], &[]).expect(7).prints(&[&damaged]);
 }
 
 /// A new key pair in a file, and its public half.

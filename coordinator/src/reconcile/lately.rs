@@ -3,7 +3,8 @@
 //! Listing a large repository takes seconds and hundreds of requests. So it is done at intervals, and questions in
 //! between are answered by the catalog, in which what this coordinator commits or removes is listed at once. What
 //! others put into a large repository, or take out of it, is noticed after [`Compared::pause`] and the time of a
-//! listing: a minute or two, and ten at most. Whatever decides for good looks itself: restoring, pruning, accepting.
+//! listing: a minute or two, and eight minutes and three listings at most. Whatever decides for good looks itself:
+//! restoring, pruning, accepting.
 
 use std::{
     sync::{Mutex, MutexGuard},

@@ -122,16 +122,12 @@ impl pb::control_server::Control for Service {
         let pb::SnapshotRequest { deployment, shard, node, site, method: _, allow_stale, at_least_offset, detach } =
             message;
         let wrong_offset = || InvalidField::wrong("at_least_offset", "beyond 2^63 - 1");
-        // A node is of one shard.
-        let of_node = || {
-            let nodes = self.0.fleet.nodes(Some(&deployment.parse().ok()?));
-            let named = nodes.iter().find(|known| Some(known.identity.node.as_str()) == node.as_deref())?;
-            Some(ShardKey::of(&named.identity).shard.to_string())
-        };
-        let shard = shard.or_else(of_node);
+        let deployment = parse("deployment", &deployment).map_err(Fault::from)?;
+        let shard = shard.map(|shard| parse("shard", &shard)).transpose().map_err(Fault::from)?;
+        let node = node.map(|node| parse("node", &node)).transpose().map_err(Fault::from)?;
         let asked = SnapshotRequest {
-            shard: self.shard(&deployment, shard.as_deref())?,
-            node: node.map(|node| parse("node", &node)).transpose().map_err(Fault::from)?,
+            shard: self.0.shard_with(&deployment, shard, node.as_ref())?,
+            node,
             site: site.map(|site| parse("site", &site)).transpose().map_err(Fault::from)?,
             method,
             allow_stale,

@@ -95,7 +95,8 @@ pub(super) fn all_repositories(
                 return Err((key(), "names itself".to_owned()));
             }
             if repositories.iter().all(|other| other.name != *from) {
-                return Err((key(), format!("there is no repository {from}")));
+                let names: Vec<&str> = repositories.iter().map(|known| known.name.as_str()).collect();
+                return Err((key(), format!("there is no repository {from}; there are: {}", names.join(", "))));
             }
         }
     }

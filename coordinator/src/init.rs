@@ -16,6 +16,7 @@ use crate::{
     Fault,
     clock::entropy,
     directory::Directory,
+    repositories::check_locks,
     settings::{self, Settings},
 };
 
@@ -113,7 +114,7 @@ pub async fn check_bucket(place: &StoreAddress) -> Result<(), Fault> {
         let first = store.list(&ObjectPrefix::all()).next().await;
         first.transpose().map_err(Fault::while_doing("reach the repository"))?;
     }
-    Ok(())
+    check_locks(place).await
 }
 
 /// The example with this coordinator's own values.

@@ -4,7 +4,7 @@
 //! [`fleet`], [`histories`], [`learn`], [`repositories`], [`reconcile`], [`records`],
 //! [`rebuild`]); what it does
 //! ([`enrol`], [`sessions`], [`tasks`], [`capture`], [`objects`], [`verdict`], [`retention`], [`prune`], [`proving`],
-//! [`syncing`], [`exporting`], [`advice`], [`alarms`], [`restoring`], [`following`], [`hooks`], [`scheduler`]);
+//! [`locking`], [`syncing`], [`exporting`], [`advice`], [`alarms`], [`restoring`], [`following`], [`hooks`], [`scheduler`]);
 //! how it is asked (`rpc`, [`serve`], [`cli`]).
 //!
 //! The coordinator never talks to a Redis server and never sees the plaintext of a backup. It deletes one only where
@@ -34,6 +34,7 @@ pub mod init;
 pub mod inspect;
 pub mod keys;
 pub mod learn;
+pub mod locking;
 pub mod manifests;
 pub mod objects;
 pub mod proving;

@@ -165,6 +165,7 @@ impl App {
             Some(entry) => entry,
             None => self.index(&manifest, place.name(), self.clock.now(), clock).await?,
         };
+        self.lock_new(place, key).await;
         if let Some(task) = self.tasks.capture(agent, key) {
             self.end_task(&task, Outcome::Committed(Box::new(entry))).await;
         }

@@ -338,7 +338,11 @@ impl App {
     }
 
     /// What is known of a copy now: to read it took long. `None` if it was removed meanwhile.
-    async fn known_copy(&self, key: &BackupKey, repository: &RepositoryName) -> Result<Option<CopyState>, Fault> {
+    pub(crate) async fn known_copy(
+        &self,
+        key: &BackupKey,
+        repository: &RepositoryName,
+    ) -> Result<Option<CopyState>, Fault> {
         let entry = self.catalog.backup_at(key).await.map_err(Fault::while_doing("look up a backup"))?;
         Ok(entry.and_then(|mut entry| entry.copies.remove(repository)))
     }

@@ -5,6 +5,7 @@
 //! which one it is, and nobody waits twice in a row for the same silence (`ASK_AGAIN_AFTER`).
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -15,9 +16,9 @@ use tracing::{info, warn};
 use urtext_planner::RepositorySeen;
 use urtext_proto::pb;
 use urtext_repository::{Location, ObjectPrefix, Repository, StoreAddress, StoreError, StoreOperation};
-use urtext_types::{Chain, ErrorKind, Explain, RepositoryId, RepositoryName, SiteName, Timestamp};
+use urtext_types::{Chain, DeploymentName, ErrorKind, Explain, RepositoryId, RepositoryName, SiteName, Timestamp};
 
-use crate::{Fault, settings::RepositorySettings};
+use crate::{Fault, locking::CommonLock, settings::RepositorySettings};
 
 /// One of several repositories that did not answer is left alone for so long: not every question waits for the
 /// same silence.
@@ -25,6 +26,15 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// A repository that does not give its own header within this does not answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether a place that is to lock what is stored there can.
+pub async fn check_locks(place: &StoreAddress) -> Result<(), Fault> {
+    let attempt = || format!("lock what is stored in {place}");
+    match place.open_to_lock().map_err(Fault::while_doing(attempt()))? {
+        Some(store) => store.check_locks().await.map_err(Fault::while_doing(attempt())),
+        None => Ok(()),
+    }
+}
 
 /// All repositories, in the order of the settings.
 #[derive(Debug)]
@@ -45,6 +55,9 @@ struct State {
     repository: Option<Repository>,
     down: Option<Down>,
     listed_at: Option<Timestamp>,
+    /// Why something there is not locked as it should be.
+    lock_trouble: Option<String>,
+    common_locks: BTreeMap<DeploymentName, CommonLock>,
 }
 
 #[derive(Debug, Clone)]
@@ -171,6 +184,24 @@ impl Place {
         self.state().repository.as_ref().is_some_and(|repository| repository.header().repository == id)
     }
 
+    /// Why something there is not locked as it should be, if that was so when it was last tried.
+    pub fn lock_trouble(&self) -> Option<String> {
+        self.state().lock_trouble.clone()
+    }
+
+    pub fn set_lock_trouble(&self, trouble: Option<String>) {
+        self.state().lock_trouble = trouble;
+    }
+
+    /// The lock of what is of no backup, since the coordinator started.
+    pub fn common_lock(&self, deployment: &DeploymentName) -> Option<CommonLock> {
+        self.state().common_locks.get(deployment).copied()
+    }
+
+    pub fn set_common_lock(&self, deployment: &DeploymentName, lock: CommonLock) {
+        self.state().common_locks.insert(deployment.clone(), lock);
+    }
+
     /// When its backups were last listed.
     pub fn listed_at(&self) -> Option<Timestamp> {
         self.state().listed_at
@@ -268,7 +299,7 @@ impl Place {
         let header = store.get(&name).await.map_err(Fault::while_doing(attempt("read")))?;
         store.list(&ObjectPrefix::all()).next().await.transpose().map_err(Fault::while_doing(attempt("list")))?;
         store.put_new(&name, header).await.map_err(Fault::while_doing(attempt("write to")))?;
-        Ok(())
+        check_locks(self.address()).await
     }
 
     /// It answers.

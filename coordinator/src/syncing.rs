@@ -54,6 +54,11 @@ impl App {
         let copied = plan.execute(from.store().as_ref(), &target, &recipients, &self.verifier, progress).await;
         let synced = copied.map_err(Fault::while_doing("copy from repository to repository"))?;
         self.reconcile(None).await?;
+        if let Some(place) = place {
+            for key in &synced.backups {
+                self.lock_new(place, key).await;
+            }
+        }
         Ok(synced)
     }
 }

@@ -15,6 +15,7 @@ mod harness;
 mod honest_model;
 mod identity;
 mod inspect_diff;
+mod locked;
 mod memory;
 mod outages;
 mod prune;

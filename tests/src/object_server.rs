@@ -45,21 +45,34 @@ impl ObjectServer {
         fs::create_dir(dir.path().join("data")).expect("make a folder");
         let mut server = Self { daemon: None, ports: std::array::from_fn(|_| free_port()), dir };
         server.run();
-        let master = format!("-master=127.0.0.1:{}.{}", server.ports[0], server.ports[1]);
-        let filer = format!("-filer=127.0.0.1:{}.{}", server.ports[4], server.ports[5]);
-        eventually("the S3 server to make a bucket", START_LIMIT, || {
-            let script =
-                format!("echo s3.bucket.create -name {BUCKET} | '{}' shell {master} {filer}", program().display());
-            let made = run(Command::new("timeout").args(["10", "sh", "-c", &script]), START_LIMIT);
-            let listed = format!("echo s3.bucket.list | '{}' shell {master} {filer}", program().display());
-            let listed = run(Command::new("timeout").args(["10", "sh", "-c", &listed]), START_LIMIT);
-            if listed.stdout.contains(BUCKET) { Ok(()) } else { Err(made.stdout + &made.stderr + &listed.stderr) }
-        });
+        server.make_bucket(&[BUCKET]);
         // The part that speaks S3 starts last, and has answered nobody yet.
         eventually("the S3 server to listen", START_LIMIT, || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).map(drop).map_err(|error| error.to_string())
         });
         server
+    }
+
+    /// Makes one more bucket, in which objects can be locked.
+    #[track_caller]
+    pub fn make_locking_bucket(&self, name: &str) {
+        self.make_bucket(&[name, "-withLock"]);
+    }
+
+    /// Makes a bucket: its name, then options.
+    #[track_caller]
+    fn make_bucket(&self, args: &[&str]) {
+        let master = format!("-master=127.0.0.1:{}.{}", self.ports[0], self.ports[1]);
+        let filer = format!("-filer=127.0.0.1:{}.{}", self.ports[4], self.ports[5]);
+        let shell = |command: &str| {
+            let script = format!("echo {command} | '{}' shell {master} {filer}", program().display());
+            run(Command::new("timeout").args(["10", "sh", "-c", &script]), START_LIMIT)
+        };
+        eventually("the S3 server to make a bucket", START_LIMIT, || {
+            let made = shell(&format!("s3.bucket.create -name {}", args.join(" ")));
+            let listed = shell("s3.bucket.list");
+            if listed.stdout.contains(args[0]) { Ok(()) } else { Err(made.stdout + &made.stderr + &listed.stderr) }
+        });
     }
 
     /// Starts the server again on what it kept.
@@ -93,7 +106,16 @@ impl ObjectServer {
 
     /// The same, on a road to [`ObjectServer::port`].
     pub fn address_by(&self, port: u16, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{port}&region=us-east-1")
+        self.address_of(BUCKET, port, prefix)
+    }
+
+    /// The address of a repository in another bucket.
+    pub fn address_in(&self, bucket: &str, prefix: &str) -> String {
+        self.address_of(bucket, self.port(), prefix)
+    }
+
+    fn address_of(&self, bucket: &str, port: u16, prefix: &str) -> String {
+        format!("s3://{bucket}/{prefix}?endpoint=http://127.0.0.1:{port}&region=us-east-1")
     }
 
     /// Where it speaks S3.

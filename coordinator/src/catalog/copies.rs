@@ -30,6 +30,9 @@ pub struct CopyState {
     /// When it was last loaded into a real server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearsed_at: Option<Timestamp>,
+    /// Until when the store keeps it against everybody, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
 }
 
 impl CopyState {

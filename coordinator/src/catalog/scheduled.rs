@@ -22,10 +22,12 @@ pub enum Job {
     Sync,
     /// Of a deployment: the canonical backup of each shard.
     Rehearse,
+    /// Of a deployment: what stays in the repositories that lock.
+    Lock,
 }
 
 impl Job {
-    pub const ALL: [Self; 5] = [Self::Snapshot, Self::Verify, Self::Prune, Self::Sync, Self::Rehearse];
+    pub const ALL: [Self; 6] = [Self::Snapshot, Self::Verify, Self::Prune, Self::Sync, Self::Rehearse, Self::Lock];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Job {
             Self::Prune => "prune",
             Self::Sync => "sync",
             Self::Rehearse => "rehearse",
+            Self::Lock => "lock",
         }
     }
 }

@@ -16,7 +16,9 @@ use self::points::{parse_history, parse_offset};
 pub use contents::{DeploymentOrBackup, Diff, Inspect, Named, Rehearse, Verify};
 pub use keeping::{Hold, HoldCommand, Prune, Vouch};
 pub use points::{HistoryDigits, Point, UntilPoint, When};
-pub use repository::{AddRepository, CatalogCommand, Export, Import, Rekey, RepositoryCommand, SyncRepositories};
+pub use repository::{
+    AddRepository, CatalogCommand, Export, ExtendLocks, Import, Rekey, RepositoryCommand, SyncRepositories,
+};
 pub use restore::Restore;
 
 /// The backup coordinator for Redis and Valkey that knows which of your copies is the one to restore.

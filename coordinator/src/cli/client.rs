@@ -71,7 +71,7 @@ impl Context {
         if alone.repositories.is_empty() {
             return self.connect().await;
         }
-        let started = StandIn::start(&alone.repositories, alone.authority.as_deref(), Clock::system()).await;
+        let started = Box::pin(StandIn::start(&alone.repositories, alone.authority.as_deref(), Clock::system())).await;
         let stand_in = started.map_err(Fault::while_doing("read the repository without a coordinator"))?;
         for note in &stand_in.notes {
             let noted = self.output.note(wrap(&format!("note: {note}"), WIDTH).join("\n"));

@@ -26,7 +26,9 @@ pub use self::proof::{
     CheckedCopies, CheckedCopy, DamagedObject, Imported, ImportedBackup, Rehearsed, Sync, SyncDone, SyncFailure,
     SyncPlanned,
 };
-pub use self::repositories::{AddedRepository, Rekeyed, RekeyedRepository, Repositories, Repository, StoredCopy};
+pub use self::repositories::{
+    AddedRepository, Locked, LockedRepository, Rekeyed, RekeyedRepository, Repositories, Repository, StoredCopy,
+};
 pub use self::restore::{Plan, Proof, Restored};
 pub use self::retention::{Holds, LetGo, PruneBegins, PruneEnds, SetHold, ShardRetention};
 pub use self::schedule::{NodeChoice, RunSnapshot, Schedule, ScheduledJob, ScheduledRun};

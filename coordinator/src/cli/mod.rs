@@ -124,6 +124,9 @@ impl Context {
             Command::Repository { command: RepositoryCommand::Add(args) } => {
                 commands::repository::add(self, args).await
             }
+            Command::Repository { command: RepositoryCommand::Lock(args) } => {
+                commands::repository::lock(self, args).await
+            }
             Command::Repository { command: RepositoryCommand::Sync(args) } => {
                 commands::repository::sync(self, args).await
             }

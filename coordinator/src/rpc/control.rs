@@ -310,6 +310,17 @@ impl pb::control_server::Control for Service {
         Ok(Response::new(pb::ReportRehearsalResponse { repository: repository.to_string() }))
     }
 
+    async fn extend_locks(
+        &self,
+        request: Request<pb::ExtendLocksRequest>,
+    ) -> Result<Response<pb::ExtendLocksResponse>, Status> {
+        peers::operator(&request, "extend locks")?;
+        let deployment = optional_deployment(request.into_inner().deployment.as_deref())?;
+        let locked = self.0.extend_locks(deployment.as_ref()).await?;
+        let repositories = locked.into_iter().map(super::repositories::locked).collect();
+        Ok(Response::new(pb::ExtendLocksResponse { repositories }))
+    }
+
     type SyncRepositoriesStream = ReceiverStream<Result<pb::SyncEvent, Status>>;
 
     async fn sync_repositories(

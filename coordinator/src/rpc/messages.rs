@@ -58,6 +58,7 @@ pub(crate) fn summary(entry: &BackupEntry, data_as_of: &AsOf) -> pb::BackupSumma
                 trouble: copy.trouble(),
                 verified_at_ms: copy.verified_at.map(|at| at.as_millis()),
                 rehearsed_at_ms: copy.rehearsed_at.map(|at| at.as_millis()),
+                locked_until_ms: copy.locked_until.map(|at| at.as_millis()),
             })
             .collect(),
     }

@@ -3,7 +3,7 @@
 use urtext_proto::pb;
 use urtext_types::{ByteRate, Chain, Explain};
 
-use crate::{Fault, app::App, repositories::Place};
+use crate::{Fault, app::App, locking::Locked, repositories::Place};
 
 pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesResponse, Fault> {
     // What it finds out about each of them is in the list.
@@ -16,6 +16,8 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
         repositories.push(pb::RepositorySummary {
             direct: place.settings.direct.is_some(),
             upload_bytes_per_second: place.settings.upload_limit.map(ByteRate::get),
+            lock_seconds: place.address().lock().map(|lock| lock.period.as_secs()),
+            lock_mode: place.address().lock().map(|lock| lock.mode.to_string()),
             name: place.name().to_string(),
             address: place.address().to_string(),
             sites: place.settings.sites.iter().flatten().map(ToString::to_string).collect(),
@@ -32,6 +34,12 @@ pub(super) async fn list(app: &App, check: bool) -> Result<pb::ListRepositoriesR
     Ok(pb::ListRepositoriesResponse { repositories })
 }
 
+pub(super) fn locked(locked: Locked) -> pb::LockedRepository {
+    let Locked { repository, until, backups, objects, unchanged, failed } = locked;
+    let (repository, until_ms) = (repository.to_string(), until.as_millis());
+    pb::LockedRepository { repository, until_ms, backups, objects, unchanged, failed }
+}
+
 /// Its id and its recipients while it answers; what is wrong with it.
 async fn look(app: &App, place: &Place, check: bool) -> (Option<String>, Vec<String>, Option<String>) {
     let sentence = |fault: &Fault| match fault.hint() {
@@ -39,7 +47,11 @@ async fn look(app: &App, place: &Place, check: bool) -> (Option<String>, Vec<Str
         None => Chain(fault).to_string(),
     };
     // Whoever has it checked wants to know how it is now, whatever it just was.
-    let checked = if check { place.check().await.err().as_ref().map(sentence) } else { place.down() };
+    let checked = if check {
+        place.check().await.err().as_ref().map(sentence)
+    } else {
+        place.down().or_else(|| place.lock_trouble())
+    };
     match place.open_unless_resting().await {
         Ok(repository) => {
             let header = repository.header();

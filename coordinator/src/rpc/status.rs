@@ -24,6 +24,11 @@ pub(super) async fn status(app: &App, deployment: Option<DeploymentName>) -> Res
         warnings.push(urtext_types::Chain(&fault).to_string());
     }
     warnings.extend(down.iter().map(|(name, reason)| format!("repository {name} does not answer: {reason}")));
+    for place in app.repositories.iter() {
+        let trouble = place.lock_trouble();
+        warnings
+            .extend(trouble.map(|reason| format!("not everything in repository {} is locked: {reason}", place.name())));
+    }
     let shards = match &deployment {
         Some(name) => {
             let shards = app.shards(Some(name));

@@ -131,6 +131,9 @@ impl App {
         if self.repositories.iter().any(|place| !place.settings.pulls.is_empty()) {
             of_all.push(Job::Sync);
         }
+        if self.repositories.iter().any(|place| place.address().lock().is_some()) {
+            of_all.push(Job::Lock);
+        }
         for job in of_all {
             jobs.extend(shards.iter().map(|shard| JobKey { deployment: shard.deployment.clone(), job, shard: None }));
         }

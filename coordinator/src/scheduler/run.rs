@@ -50,6 +50,7 @@ impl App {
             (Job::Verify, _) => self.verify_by_schedule(&key.deployment).await,
             (Job::Prune, _) => self.prune_by_schedule(&key.deployment).await,
             (Job::Sync, _) => self.sync_by_schedule(&key.deployment).await,
+            (Job::Lock, _) => self.lock_by_schedule(&key.deployment).await,
             (Job::Rehearse, _) => self.rehearse_by_schedule(&key.deployment).await,
         }
     }

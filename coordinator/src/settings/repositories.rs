@@ -77,6 +77,13 @@ pub(super) fn all_repositories(
                 return Err((key("sites"), format!("site {site} puts its backups into {} already", other.name)));
             }
         }
+        if address.is_for_reading_only() {
+            let problem =
+                "an address with versions=first is for reading: give it to `urtext canonical --repository` or \
+                           `urtext repository sync`"
+                    .to_owned();
+            return Err((key("url"), problem));
+        }
         if direct && address.directory().is_some() {
             let problem = "agents reach buckets by themselves, not the coordinator's directories".to_owned();
             return Err((key("direct"), problem));

@@ -27,6 +27,8 @@ pub struct SchedulePolicy {
     pub sync: Option<Schedule>,
     /// The canonical backups are loaded into throw-away servers.
     pub rehearse: Option<Schedule>,
+    /// Locks are extended in the repositories that have them.
+    pub lock: Option<Schedule>,
     /// How many snapshots are taken each time, each at another site.
     pub copies: usize,
     /// Runs come so much later than their times at most: see [`urtext_planner::shift`].
@@ -42,6 +44,7 @@ impl SchedulePolicy {
             Job::Prune => self.prune.as_ref(),
             Job::Sync => self.sync.as_ref(),
             Job::Rehearse => self.rehearse.as_ref(),
+            Job::Lock => self.lock.as_ref(),
         }
     }
 }
@@ -55,6 +58,7 @@ pub(super) struct ScheduleFile {
     prune: Option<String>,
     sync: Option<String>,
     rehearse: Option<String>,
+    lock: Option<String>,
     time_zone: Option<String>,
     copies: Option<u32>,
     jitter: Option<String>,
@@ -69,6 +73,7 @@ impl ScheduleFile {
             prune: Some(NEVER.to_owned()),
             sync: Some("0 4 * * *".to_owned()),
             rehearse: Some(NEVER.to_owned()),
+            lock: Some("0 2 * * *".to_owned()),
             time_zone: Some("UTC".to_owned()),
             copies: Some(1),
             jitter: Some("10m".to_owned()),
@@ -77,13 +82,14 @@ impl ScheduleFile {
 
     /// This table where it says something, `default` where it does not.
     pub(super) fn over(self, default: &Self) -> Self {
-        let Self { snapshot, verify, prune, sync, rehearse, time_zone, copies, jitter } = self;
+        let Self { snapshot, verify, prune, sync, rehearse, lock, time_zone, copies, jitter } = self;
         Self {
             snapshot: snapshot.or_else(|| default.snapshot.clone()),
             verify: verify.or_else(|| default.verify.clone()),
             prune: prune.or_else(|| default.prune.clone()),
             sync: sync.or_else(|| default.sync.clone()),
             rehearse: rehearse.or_else(|| default.rehearse.clone()),
+            lock: lock.or_else(|| default.lock.clone()),
             time_zone: time_zone.or_else(|| default.time_zone.clone()),
             copies: copies.or(default.copies),
             jitter: jitter.or_else(|| default.jitter.clone()),
@@ -93,7 +99,7 @@ impl ScheduleFile {
     /// # Errors
     /// The key that is wrong, and why.
     pub(super) fn resolve(&self) -> Result<SchedulePolicy, (&'static str, String)> {
-        let Self { snapshot, verify, prune, sync, rehearse, time_zone, copies, jitter } =
+        let Self { snapshot, verify, prune, sync, rehearse, lock, time_zone, copies, jitter } =
             self.clone().over(&Self::built_in());
         let zone = time_zone.unwrap_or_default();
         // Also where nothing is scheduled: a zone that is misspelt must not pass.
@@ -109,6 +115,7 @@ impl ScheduleFile {
         let prune = parse("schedule.prune", prune)?;
         let sync = parse("schedule.sync", sync)?;
         let rehearse = parse("schedule.rehearse", rehearse)?;
+        let lock = parse("schedule.lock", lock)?;
         let copies = copies.unwrap_or(1);
         if !(1..=MOST_COPIES).contains(&copies) {
             return Err(("schedule.copies", format!("must lie between 1 and {MOST_COPIES}")));
@@ -117,6 +124,6 @@ impl ScheduleFile {
         if jitter > Duration::from_secs(86_400) {
             return Err(("schedule.jitter", "must not be more than a day".to_owned()));
         }
-        Ok(SchedulePolicy { snapshot, verify, prune, sync, rehearse, copies: copies as usize, jitter })
+        Ok(SchedulePolicy { snapshot, verify, prune, sync, rehearse, lock, copies: copies as usize, jitter })
     }
 }

@@ -232,6 +232,11 @@ impl ObjectPrefix {
         Self(format!("records/{deployment}/{kind}"))
     }
 
+    /// All records of a deployment.
+    pub fn all_records(deployment: &DeploymentName) -> Self {
+        Self(format!("records/{deployment}"))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

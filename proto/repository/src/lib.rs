@@ -19,6 +19,7 @@ mod import;
 mod keyring;
 mod keys;
 mod layout;
+mod locking;
 mod manifest;
 mod prune;
 mod reader;
@@ -43,6 +44,7 @@ pub use import::{Imported, ImportedBackup, import};
 pub use keyring::{Handover, KeyChange, Keyring, KeysError, OperatorVerifier};
 pub use keys::{Identity, InvalidKey, MAX_RECIPIENTS, Recipient, Recipients};
 pub use layout::{BackupKey, InvalidObjectName, Location, MAX_PARTS, ObjectName, ObjectPrefix};
+pub use locking::{lock_backup, lock_common};
 pub use manifest::{
     CaptureMethod, ContentSummary, FORMAT_VERSION, Manifest, MissingSettings, ModuleSummary, RdbChecksum, RdbSummary,
     SettingsSummary, Stale, StoredObject, Timings,
@@ -62,9 +64,9 @@ pub use signed::{
 #[cfg(any(test, feature = "testing"))]
 pub use store::testing;
 pub use store::{
-    BucketAddress, BucketOptions, BucketStore, DirectoryStore, InvalidAddress, MAX_OBJECT_BYTES, ObjectInfo, Pace,
-    PacedStore, PutOutcome, SLOWEST_UPLOAD, Service, Store, StoreAddress, StoreCause, StoreError, StoreOperation,
-    SweepStore, Unfinished,
+    BucketAddress, BucketOptions, BucketStore, DirectoryStore, FirstVersions, InvalidAddress, Lock, LockMode,
+    LockStore, MAX_OBJECT_BYTES, ObjectInfo, Pace, PacedStore, PutOutcome, SLOWEST_UPLOAD, Service, Store,
+    StoreAddress, StoreCause, StoreError, StoreOperation, SweepStore, Unfinished,
 };
 pub use sync::{BackupToCopy, SyncPlan, SyncStep, Synced};
 pub use transfer::TransferError;

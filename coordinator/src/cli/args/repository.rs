@@ -15,6 +15,10 @@ pub enum RepositoryCommand {
     Add(AddRepository),
     /// Copy what the first repository has and the second lacks; what was interrupted is resumed.
     Sync(SyncRepositories),
+    /// Extend the locks of everything that is to stay, as it is done every day by schedule.
+    ///
+    /// Of repositories whose address says `lock=30d`: buckets with object lock.
+    Lock(ExtendLocks),
     /// Change whose keys open the backups that are taken from now on.
     ///
     /// What is stored is not rewritten: so that the new keys open it as well, the identities that open it now are
@@ -51,6 +55,13 @@ pub struct SyncRepositories {
     /// Stop after the plan.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExtendLocks {
+    /// Only this deployment.
+    #[arg(long, value_name = "D")]
+    pub deployment: Option<DeploymentName>,
 }
 
 #[derive(Debug, Args)]

@@ -103,8 +103,9 @@ pub(in crate::cli) async fn show(context: &Context, id: BackupId) -> Result<Ende
             (None, Some(at)) => format!(", verified {at}"),
             (None, None) => String::new(),
         };
+        let lock = copy.locked_until.map_or(String::new(), |until| format!(", locked until {until}"));
         let trouble = copy.trouble.as_ref().map_or(String::new(), |why| format!(", cannot be restored: {why}"));
-        output.text(format_args!("stored in    {}{proved}{trouble}", copy.repository))?;
+        output.text(format_args!("stored in    {}{proved}{lock}{trouble}", copy.repository))?;
     }
     output.text(format_args!("signed by    {signed_by}; the signature is good"))?;
     if let Some(stale) = &backup.stale {

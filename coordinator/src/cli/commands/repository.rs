@@ -1,5 +1,7 @@
 //! `urtext repository`
 
+use std::time::Duration;
+
 use urtext_proto::pb;
 use urtext_types::{ByteCount, ByteRate, ErrorKind};
 
@@ -49,12 +51,17 @@ pub(in crate::cli) async fn list(context: &Context, check: bool) -> Result<Ended
     Ok(if check && in_trouble { Ended::As(ErrorKind::Unavailable) } else { Ended::Well })
 }
 
-/// Where it is, and how agents get there.
+/// Where it is, how agents get there, and how it is locked.
 fn place(repository: &json::Repository) -> String {
     let limit = repository.upload_bytes_per_second.and_then(ByteRate::new);
     let direct = repository.direct.then(|| "direct".to_owned());
     let limit = limit.map(|rate| format!("up to {rate}"));
-    [Some(repository.address.clone()), direct, limit].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let lock = repository.lock_seconds.zip(repository.lock_mode.as_ref());
+    let lock = lock.map(|(seconds, mode)| {
+        let period = humantime::format_duration(Duration::from_secs(seconds));
+        format!("locked for {period} ({mode})")
+    });
+    [Some(repository.address.clone()), direct, limit, lock].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 pub(in crate::cli) async fn add(context: &Context, args: args::AddRepository) -> Result<Ended, Stop> {
@@ -79,6 +86,31 @@ pub(in crate::cli) async fn add(context: &Context, args: args::AddRepository) ->
         recipients: recipients.iter().map(ToString::to_string).collect(),
     })?;
     Ok(Ended::Well)
+}
+
+pub(in crate::cli) async fn lock(context: &Context, args: args::ExtendLocks) -> Result<Ended, Stop> {
+    let client = context.connect().await?;
+    let request = pb::ExtendLocksRequest { deployment: args.deployment.map(|name| name.to_string()) };
+    let response = client.control().extend_locks(request).await.map_err(refused)?.into_inner();
+    let repositories: Vec<json::LockedRepository> = response.repositories.into_iter().map(Into::into).collect();
+    let output = &context.output;
+    if repositories.is_empty() {
+        return Err(Fault::new(ErrorKind::NotFound, "no repository locks what is stored in it")
+            .with_hint("lock=30d in the address of a bucket with object lock says so")
+            .into());
+    }
+    for json::LockedRepository { name, until, backups, objects, unchanged, failed } in &repositories {
+        output.text(format_args!("{name}: {backups} backups, {objects} objects are locked until {until}"))?;
+        if *unchanged > 0 {
+            output.text(format_args!("{name}: {unchanged} more backups were locked for long enough"))?;
+        }
+        for sentence in failed {
+            output.warning(sentence)?;
+        }
+    }
+    let has_failed = repositories.iter().any(|repository| !repository.failed.is_empty());
+    output.value(&json::Locked { repositories })?;
+    Ok(if has_failed { Ended::As(ErrorKind::Unavailable) } else { Ended::Well })
 }
 
 pub(in crate::cli) async fn sync(context: &Context, args: args::SyncRepositories) -> Result<Ended, Stop> {

@@ -82,7 +82,7 @@ fn rule(job: &json::ScheduledJob) -> String {
 pub(super) fn next_line(job: &json::ScheduledJob, now: Timestamp) -> String {
     match job.next {
         None => match job.job.as_str() {
-            "sync" => "never by itself: `urtext repository sync` does it".to_owned(),
+            "sync" | "lock" => format!("never by itself: `urtext repository {}` does it", job.job),
             job_name => format!("never by itself: `urtext {job_name} {}` does it", job.deployment),
         },
         Some(at) if at <= now => "now".to_owned(),

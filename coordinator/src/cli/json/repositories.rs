@@ -14,12 +14,20 @@ pub struct StoredCopy {
     pub trouble: Option<String>,
     pub verified_at: Option<Timestamp>,
     pub rehearsed_at: Option<Timestamp>,
+    /// The store keeps it against everybody until then, as far as is known.
+    pub locked_until: Option<Timestamp>,
 }
 
 impl From<pb::CopySummary> for StoredCopy {
     fn from(copy: pb::CopySummary) -> Self {
-        let pb::CopySummary { repository, trouble, verified_at_ms, rehearsed_at_ms } = copy;
-        Self { repository, trouble, verified_at: verified_at_ms.map(time), rehearsed_at: rehearsed_at_ms.map(time) }
+        let pb::CopySummary { repository, trouble, verified_at_ms, rehearsed_at_ms, locked_until_ms } = copy;
+        Self {
+            repository,
+            trouble,
+            verified_at: verified_at_ms.map(time),
+            rehearsed_at: rehearsed_at_ms.map(time),
+            locked_until: locked_until_ms.map(time),
+        }
     }
 }
 
@@ -40,6 +48,10 @@ pub struct Repository {
     pub direct: bool,
     /// What all agents together upload there.
     pub upload_bytes_per_second: Option<u64>,
+    /// What is stored there is locked for so long at least.
+    pub lock_seconds: Option<u64>,
+    /// `governance` or `compliance`.
+    pub lock_mode: Option<String>,
     pub id: Option<String>,
     pub recipients: Vec<String>,
     pub trouble: Option<String>,
@@ -65,6 +77,8 @@ impl From<pb::RepositorySummary> for Repository {
             takes_others,
             direct,
             upload_bytes_per_second,
+            lock_seconds,
+            lock_mode,
         } = summary;
         Self {
             name,
@@ -73,6 +87,8 @@ impl From<pb::RepositorySummary> for Repository {
             takes_others,
             direct,
             upload_bytes_per_second,
+            lock_seconds,
+            lock_mode,
             id,
             recipients,
             trouble,
@@ -91,6 +107,33 @@ pub struct AddedRepository {
     pub address: String,
     pub sites: Vec<String>,
     pub recipients: Vec<String>,
+}
+
+/// `urtext repository lock`
+#[derive(Debug, Serialize)]
+pub struct Locked {
+    pub repositories: Vec<LockedRepository>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LockedRepository {
+    pub name: String,
+    /// Until when what was locked now is locked.
+    pub until: Timestamp,
+    /// Backups whose locks were extended.
+    pub backups: u64,
+    /// Objects: theirs, and those of no backup.
+    pub objects: u64,
+    /// Backups that were locked for long enough.
+    pub unchanged: u64,
+    pub failed: Vec<String>,
+}
+
+impl From<pb::LockedRepository> for LockedRepository {
+    fn from(locked: pb::LockedRepository) -> Self {
+        let pb::LockedRepository { repository: name, until_ms, backups, objects, unchanged, failed } = locked;
+        Self { name, until: time(until_ms), backups, objects, unchanged, failed }
+    }
 }
 
 /// `urtext repository rekey`

@@ -148,6 +148,6 @@ fn a_backup_has_the_documented_shape() {
     "stored_bytes":200,"verified":"never","method":"file","engine":"valkey","server_version":"9.1.2",
     "stale":"its link was down","ineligible":null,"content_digest":null,"vouched":null,
     "data_as_of_reason":null,"copies":[{"repository":"main","trouble":null,"verified_at":null,
-    "rehearsed_at":null}]}],"unreadable":[]}"#,
+    "rehearsed_at":null,"locked_until":null}]}],"unreadable":[]}"#,
     );
 }

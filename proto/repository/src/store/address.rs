@@ -1,7 +1,8 @@
 //! Where a repository is, as a person writes it: `file:///backup/redis`, `s3://bucket/prefix?region=…`.
 
+mod options;
+
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -12,7 +13,8 @@ use thiserror::Error;
 use url::Url;
 use urtext_types::{ErrorKind, Explain};
 
-use super::{BucketStore, DirectoryStore, Store, StoreError, SweepStore};
+pub use self::options::BucketOptions;
+use super::{BucketStore, DirectoryStore, FirstVersions, Lock, LockStore, Store, StoreError, SweepStore};
 
 /// The place of a repository. Parsed once; holds no secrets.
 ///
@@ -50,25 +52,6 @@ pub enum Service {
     S3,
     Gcs,
     Azure,
-}
-
-/// What may follow the question mark.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BucketOptions {
-    /// The server, where it is not the cloud's own: `http://127.0.0.1:9000`.
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    /// `https://endpoint/bucket/…` instead of `https://bucket.endpoint/…`. With an endpoint of its own,
-    /// unless said otherwise.
-    pub path_style: Option<bool>,
-    /// As the service spells it: `STANDARD_IA`, `NEARLINE`, `Cool`.
-    pub storage_class: Option<String>,
-    /// S3's server-side encryption: `AES256`, `aws:kms`, or `aws:kms:` and the id of a key.
-    pub encryption: Option<String>,
-    /// The storage account of an Azure container.
-    pub account: Option<String>,
-    /// The store does not know conditional puts: see [`super::BucketStore`] for what is done instead.
-    pub no_conditional_put: bool,
 }
 
 /// Text that names no place for a repository.
@@ -122,7 +105,17 @@ impl Service {
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::S3 => &["endpoint", "region", "path_style", "storage_class", "encryption", "conditional_put"],
+            Self::S3 => &[
+                "endpoint",
+                "region",
+                "path_style",
+                "storage_class",
+                "encryption",
+                "conditional_put",
+                "lock",
+                "lock_mode",
+                "versions",
+            ],
             Self::Gcs => &["endpoint", "storage_class"],
             Self::Azure => &["endpoint", "account", "storage_class"],
         }
@@ -160,6 +153,9 @@ impl StoreAddress {
     pub fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             Self::Directory(path) => Arc::new(DirectoryStore::open(path)?),
+            Self::Bucket(address) if address.options.first_versions => {
+                Arc::new(FirstVersions::of(BucketStore::open(address)?))
+            }
             Self::Bucket(address) => Arc::new(BucketStore::open(address)?),
         })
     }
@@ -170,6 +166,27 @@ impl StoreAddress {
             Self::Directory(path) => Ok(Arc::new(DirectoryStore::create(path)?)),
             Self::Bucket(_) => self.open(),
         }
+    }
+
+    /// Whether it shows what was, and takes nothing.
+    pub fn is_for_reading_only(&self) -> bool {
+        matches!(self, Self::Bucket(address) if address.options.first_versions)
+    }
+
+    /// How what is stored there is locked, if it is.
+    pub fn lock(&self) -> Option<Lock> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Bucket(address) => address.options.lock,
+        }
+    }
+
+    /// Prepares to lock what is stored there; `None` if it is not to be locked.
+    pub fn open_to_lock(&self) -> Result<Option<Arc<dyn LockStore>>, StoreError> {
+        Ok(match self {
+            Self::Bucket(address) if address.options.lock.is_some() => Some(Arc::new(BucketStore::open(address)?)),
+            Self::Bucket(_) | Self::Directory(_) => None,
+        })
     }
 
     /// Prepares to use the place, and to delete in it.
@@ -225,65 +242,9 @@ impl FromStr for StoreAddress {
         if !prefix.is_empty() && !prefix.split('/').all(is_segment) {
             return Err(malformed("its prefix may hold letters, digits and . _ - between single slashes"));
         }
-        let options = options(address, service, &url)?;
+        let options = BucketOptions::parse(address, service, &url)?;
         Ok(Self::Bucket(BucketAddress { service, bucket: bucket.to_owned(), prefix: prefix.to_owned(), options }))
     }
-}
-
-fn options(address: &str, service: Service, url: &Url) -> Result<BucketOptions, InvalidAddress> {
-    let malformed = |problem: String| InvalidAddress::Malformed { address: address.to_owned(), problem };
-    let mut given: BTreeMap<String, String> = BTreeMap::new();
-    for (option, value) in url.query_pairs() {
-        if ["access_key_id", "secret_access_key", "key", "token", "password", "sas"].contains(&&*option) {
-            return Err(InvalidAddress::Credentials);
-        }
-        if !service.options().contains(&&*option) {
-            return Err(InvalidAddress::UnknownOption {
-                address: address.to_owned(),
-                option: option.into_owned(),
-                service,
-            });
-        }
-        if value.is_empty() {
-            return Err(malformed(format!("its option {option} has no value")));
-        }
-        if given.insert(option.to_string(), value.into_owned()).is_some() {
-            return Err(malformed(format!("its option {option} stands twice")));
-        }
-    }
-    let yes_or_no = |option: &str, value: Option<String>| match value.as_deref() {
-        None => Ok(None),
-        Some("yes" | "true") => Ok(Some(true)),
-        Some("no" | "false") => Ok(Some(false)),
-        Some(_) => Err(malformed(format!("its option {option} is yes or no"))),
-    };
-    let endpoint = given.remove("endpoint");
-    if let Some(endpoint) = &endpoint {
-        let parsed = Url::parse(endpoint).map_err(|error| malformed(format!("its endpoint: {error}")))?;
-        if !["http", "https"].contains(&parsed.scheme()) || parsed.host().is_none() {
-            return Err(malformed("its endpoint is not http://host:port or https://host".to_owned()));
-        }
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(InvalidAddress::Credentials);
-        }
-    }
-    let encryption = given.remove("encryption");
-    if let Some(encryption) = &encryption
-        && encryption != "AES256"
-        && encryption != "aws:kms"
-        && !encryption.starts_with("aws:kms:")
-    {
-        return Err(malformed("its encryption is AES256, aws:kms or aws:kms:KEY".to_owned()));
-    }
-    Ok(BucketOptions {
-        path_style: yes_or_no("path_style", given.remove("path_style"))?,
-        no_conditional_put: yes_or_no("conditional_put", given.remove("conditional_put"))? == Some(false),
-        region: given.remove("region"),
-        storage_class: given.remove("storage_class"),
-        account: given.remove("account"),
-        endpoint,
-        encryption,
-    })
 }
 
 /// As it is written in messages: without options.
@@ -312,7 +273,10 @@ impl fmt::Display for BucketAddress {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::LockMode;
 
     fn bucket(address: &str) -> BucketAddress {
         match address.parse() {
@@ -348,8 +312,14 @@ mod tests {
                 encryption: Some("aws:kms:arn".to_owned()),
                 account: None,
                 no_conditional_put: true,
+                lock: None,
+                first_versions: false,
             }
         );
+        let week = |mode| Some(Lock { period: Duration::from_secs(7 * 24 * 3600), mode });
+        assert_eq!(bucket("s3://b?lock=7d").options.lock, week(LockMode::Governance));
+        assert_eq!(bucket("s3://b?lock=1week&lock_mode=compliance").options.lock, week(LockMode::Compliance));
+        assert!(bucket("s3://b?versions=first").options.first_versions);
         assert_eq!(rich.to_string(), "s3://backups/redis/fra at http://127.0.0.1:9000");
         assert_eq!(bucket("gs://b/p/").prefix, "p");
         assert_eq!(bucket("az://container?account=acme").options.account.as_deref(), Some("acme"));
@@ -378,6 +348,14 @@ mod tests {
         check_refused("s3://bucket?region=", "has no value");
         check_refused("s3://bucket?endpoint=127.0.0.1:9000", "endpoint");
         check_refused("s3://bucket?encryption=rot13", "encryption");
+        check_refused("s3://bucket?lock=long", "\"long\" is not a duration");
+        check_refused("s3://bucket?lock=1h", "at least 1 day");
+        check_refused("s3://bucket?lock=101years", "at most 100 years");
+        check_refused("s3://bucket?lock=7d&lock_mode=firm", "governance or compliance");
+        check_refused("s3://bucket?lock_mode=compliance", "nothing without lock");
+        check_refused("s3://bucket?versions=all", "versions is first");
+        check_refused("s3://bucket?versions=first&lock=7d", "for reading only");
+        check_refused("gs://bucket?lock=7d", "no option \"lock\" for Google Cloud Storage");
         check_refused("gs://bucket?region=eu", "no option \"region\" for Google Cloud Storage");
     }
 

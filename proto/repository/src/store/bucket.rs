@@ -8,22 +8,24 @@
 //! object is compared with what was put. Two writers of *different* bytes under one name, in the same
 //! moment, are not told apart then. No two writers of Urtext share a name, since ids are given once.
 
+mod lock;
+mod s3;
 mod sweep;
+mod versions;
 
-use std::{env, fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future, stream::BoxStream};
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
-    azure::MicrosoftAzureBuilder,
-    gcp::GoogleCloudStorageBuilder,
-    path::Path as ObjectPath,
+    Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, ObjectStore, PutMode, PutOptions, RetryConfig,
+    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, path::Path as ObjectPath,
 };
 use urtext_types::{ByteCount, Timestamp};
 
+use self::s3::S3;
+pub use self::versions::FirstVersions;
 use super::{
     BucketAddress, MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Service, Store, StoreCause, StoreError, StoreOperation,
 };
@@ -51,6 +53,8 @@ pub struct BucketStore {
     place: String,
     storage_class: Option<String>,
     conditional_put: bool,
+    /// For what only S3 can be asked.
+    s3: Option<S3>,
 }
 
 impl fmt::Debug for BucketStore {
@@ -73,8 +77,9 @@ impl BucketStore {
     pub fn open(address: &BucketAddress) -> Result<Self, StoreError> {
         let place = address.to_string();
         let refused = |source: StoreCause| StoreError::Refused { place: place.clone(), source };
+        let mut s3 = None;
         let driver: Arc<dyn ObjectStore> = match address.service {
-            Service::S3 => Arc::new(s3(address).map_err(refused)?),
+            Service::S3 => s3.insert(S3::open(address).map_err(refused)?).driver(),
             Service::Gcs => Arc::new(gcs(address).map_err(|error| refused(error.into()))?),
             Service::Azure => Arc::new(azure(address).map_err(|error| refused(error.into()))?),
         };
@@ -83,6 +88,7 @@ impl BucketStore {
             prefix: ObjectPath::from(address.prefix.as_str()),
             storage_class: address.options.storage_class.clone(),
             conditional_put: !address.options.no_conditional_put,
+            s3,
             place,
         })
     }
@@ -97,30 +103,59 @@ impl BucketStore {
 
     fn failed(&self, operation: StoreOperation, object: &str, needed: usize, error: object_store::Error) -> StoreError {
         use object_store::Error;
-        let (object, place) = (object.to_owned(), self.place.clone());
         // The driver's text holds those of its causes already.
         let text = error.to_string();
-        let source = |text: String| Some(StoreCause::from(text));
         match error {
             // Only a missing bucket makes a put or a listing not find its place.
-            Error::NotFound { .. } if operation == StoreOperation::Get => StoreError::NotFound { object, place },
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StoreError::Denied { operation, object, place, source: source(text) }
+            Error::NotFound { .. } if operation == StoreOperation::Get => {
+                StoreError::NotFound { object: object.to_owned(), place: self.place.clone() }
             }
-            // Where the driver looks for credentials last.
-            _ if text.contains(INSTANCE_METADATA) => {
-                StoreError::Denied { operation, object, place, source: source(NO_CREDENTIALS.to_owned()) }
-            }
-            // Of a listing the driver keeps the answer in its text alone.
-            _ if answered(&text, "403") || answered(&text, "401") => {
-                StoreError::Denied { operation, object, place, source: source(text) }
-            }
-            _ if answered(&text, "507") => {
-                let needed = ByteCount::new(needed as u64);
-                StoreError::Exhausted { operation, object, needed, place, source: source(text) }
-            }
-            _ => StoreError::Unavailable { operation, object, place, source: source(text) },
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Denied {
+                operation,
+                object: object.to_owned(),
+                place: self.place.clone(),
+                source: Some(text.into()),
+            },
+            _ => self.failed_because(operation, object, needed, text),
         }
+    }
+
+    /// Whose move it is by what was answered: of some requests there is no more than the text.
+    fn failed_because(&self, operation: StoreOperation, object: &str, needed: usize, text: String) -> StoreError {
+        let (object, place) = (object.to_owned(), self.place.clone());
+        let source = |text: String| Some(StoreCause::from(text));
+        if text.contains(INSTANCE_METADATA) {
+            // Where the driver looks for credentials last.
+            return StoreError::Denied { operation, object, place, source: source(NO_CREDENTIALS.to_owned()) };
+        }
+        if answered(&text, "403") || answered(&text, "401") {
+            return StoreError::Denied { operation, object, place, source: source(text) };
+        }
+        if answered(&text, "507") {
+            let needed = ByteCount::new(needed as u64);
+            return StoreError::Exhausted { operation, object, needed, place, source: source(text) };
+        }
+        StoreError::Unavailable { operation, object, place, source: source(text) }
+    }
+
+    async fn read(&self, name: &ObjectName, options: GetOptions) -> Result<Bytes, StoreError> {
+        let failed = |error| self.failed(StoreOperation::Get, name.as_str(), 0, error);
+        let found = self.driver.get_opts(&self.path(name.as_str()), options).await.map_err(failed)?;
+        if found.meta.size > MAX_OBJECT_BYTES as u64 {
+            let size = ByteCount::new(found.meta.size);
+            return Err(StoreError::TooLarge { object: name.to_string(), size, place: self.place.clone() });
+        }
+        found.bytes().await.map_err(failed)
+    }
+
+    /// The name of an object by its place in the bucket. What is not named like one of ours was put there by somebody
+    /// else.
+    fn name_of(&self, key: &str) -> Option<ObjectName> {
+        let name = match self.prefix.as_ref() {
+            "" => Some(key),
+            prefix => key.strip_prefix(prefix).and_then(|key| key.strip_prefix('/')),
+        };
+        name.and_then(|name| name.parse().ok())
     }
 
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), object_store::Error> {
@@ -160,48 +195,6 @@ fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_FOR }
 }
 
-fn s3(address: &BucketAddress) -> Result<impl ObjectStore + use<>, StoreCause> {
-    let options = &address.options;
-    let mut builder = AmazonS3Builder::from_env();
-    let is_set = |variable: &str| env::var_os(variable).is_some_and(|value| !value.is_empty());
-    if !is_set("AWS_ACCESS_KEY_ID")
-        && let Some(keys) = shared_credentials()?
-    {
-        builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
-        if let Some(token) = keys.token {
-            builder = builder.with_token(token);
-        }
-    }
-    builder = builder
-        .with_bucket_name(&address.bucket)
-        .with_client_options(client_options(address))
-        .with_retry(retries())
-        // Not every server that speaks S3 knows how to delete several objects at once.
-        .with_disable_bulk_delete(true)
-        .with_conditional_put(match options.no_conditional_put {
-            true => S3ConditionalPut::Disabled,
-            false => S3ConditionalPut::ETagMatch,
-        });
-    if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(path_style) = options.path_style.or(options.endpoint.as_ref().map(|_| true)) {
-        builder = builder.with_virtual_hosted_style_request(!path_style);
-    }
-    if let Some(region) = &options.region {
-        builder = builder.with_region(region);
-    }
-    if let Some(encryption) = &options.encryption {
-        builder = match encryption.strip_prefix("aws:kms:") {
-            Some(key) => builder.with_sse_kms_encryption(key),
-            None => {
-                builder.with_config(AmazonS3ConfigKey::from_str("aws_server_side_encryption")?, encryption.as_str())
-            }
-        };
-    }
-    Ok(builder.build()?)
-}
-
 fn gcs(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_store::Error> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(&address.bucket)
@@ -227,50 +220,6 @@ fn azure(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_sto
     builder.build()
 }
 
-/// An access key of S3.
-struct AccessKey {
-    id: String,
-    secret: String,
-    token: Option<String>,
-}
-
-/// The key in the file that the service's own tools use; `None` if there is no such file or profile.
-fn shared_credentials() -> Result<Option<AccessKey>, StoreCause> {
-    let path = env::var_os("AWS_SHARED_CREDENTIALS_FILE")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".aws/credentials")));
-    let Some(path) = path else { return Ok(None) };
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot read credentials from {}: {error}", path.display()).into()),
-    };
-    let profile = env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
-    Ok(key_of_profile(&text, &profile))
-}
-
-fn key_of_profile(text: &str, profile: &str) -> Option<AccessKey> {
-    let section = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| {
-            line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).map(str::trim) != Some(profile)
-        })
-        .skip(1)
-        .take_while(|line| !line.starts_with('['));
-    let (mut id, mut secret, mut token) = (None, None, None);
-    for (name, value) in section.filter_map(|line| line.split_once('=')) {
-        let value = Some(value.trim().to_owned());
-        match name.trim() {
-            "aws_access_key_id" => id = value,
-            "aws_secret_access_key" => secret = value,
-            "aws_session_token" => token = value,
-            _ => {}
-        }
-    }
-    Some(AccessKey { id: id?, secret: secret?, token })
-}
-
 #[async_trait]
 impl Store for BucketStore {
     async fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<PutOutcome, StoreError> {
@@ -293,18 +242,12 @@ impl Store for BucketStore {
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
-        let failed = |error| self.failed(StoreOperation::Get, name.as_str(), 0, error);
-        let found = self.driver.get(&self.path(name.as_str())).await.map_err(failed)?;
-        if found.meta.size > MAX_OBJECT_BYTES as u64 {
-            let size = ByteCount::new(found.meta.size);
-            return Err(StoreError::TooLarge { object: name.to_string(), size, place: self.place.clone() });
-        }
-        found.bytes().await.map_err(failed)
+        self.read(name, GetOptions::default()).await
     }
 
     fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
         let (store, below) = (self.clone(), self.path(prefix.as_str()));
-        let (asked, own) = (prefix.clone(), self.prefix.clone());
+        let (asked, own) = (prefix.clone(), self.clone());
         let below = (!below.as_ref().is_empty()).then_some(below);
         self.driver
             .list(below.as_ref())
@@ -316,14 +259,8 @@ impl Store for BucketStore {
                     error,
                 )
             })
-            // An object whose name is not one of ours was put there by somebody else.
             .try_filter_map(move |found| {
-                let name = found.location.as_ref();
-                let name = match own.as_ref() {
-                    "" => Some(name),
-                    own => name.strip_prefix(own).and_then(|name| name.strip_prefix('/')),
-                };
-                let name: Option<ObjectName> = name.and_then(|name| name.parse().ok());
+                let name = own.name_of(found.location.as_ref());
                 future::ready(Ok(name.map(|name| ObjectInfo {
                     name,
                     size: found.size,
@@ -336,6 +273,7 @@ impl Store for BucketStore {
 
 #[cfg(test)]
 mod tests {
+    use object_store::aws::AmazonS3Builder;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -343,19 +281,6 @@ mod tests {
     use urtext_types::{ErrorKind, Explain};
 
     use super::*;
-
-    #[test]
-    fn the_usual_credentials_file_is_understood() {
-        let file = "# keys\n[default]\naws_access_key_id = A\naws_secret_access_key=B=\n\n[ backup ]\n\
-                    aws_access_key_id=C\naws_secret_access_key = D\naws_session_token = E\nregion = x\n[half]\n\
-                    aws_access_key_id = F\n";
-        let key = |profile: &str| key_of_profile(file, profile).map(|key| (key.id, key.secret, key.token));
-        let text = str::to_owned;
-        assert_eq!(key("default"), Some((text("A"), text("B="), None)));
-        assert_eq!(key("backup"), Some((text("C"), text("D"), Some(text("E")))));
-        assert_eq!(key("half"), None);
-        assert_eq!(key("other"), None);
-    }
 
     /// A server that gives every request the same answer.
     async fn answered_with(status: &'static str) -> StoreError {
@@ -384,6 +309,7 @@ mod tests {
             place: "s3://b".to_owned(),
             storage_class: None,
             conditional_put: true,
+            s3: None,
         };
         let put = store.put_new(&"x".parse().expect("a name"), Bytes::from_static(b"x")).await.expect_err("refused");
         let listed = store.list(&ObjectPrefix::all()).try_next().await.expect_err("refused");

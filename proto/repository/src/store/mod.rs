@@ -6,6 +6,7 @@
 mod address;
 mod bucket;
 mod directory;
+mod lock;
 mod pace;
 mod retry;
 mod sweep;
@@ -23,8 +24,9 @@ use urtext_types::{ByteCount, ErrorKind, Explain, Timestamp};
 pub(crate) use self::retry::with_patience;
 pub use self::{
     address::{BucketAddress, BucketOptions, InvalidAddress, Service, StoreAddress},
-    bucket::BucketStore,
+    bucket::{BucketStore, FirstVersions},
     directory::DirectoryStore,
+    lock::{Lock, LockMode, LockStore},
     pace::{Pace, PacedStore, SLOWEST_UPLOAD},
     sweep::{SweepStore, Unfinished},
 };
@@ -84,6 +86,7 @@ pub enum StoreOperation {
     Get,
     List,
     Delete,
+    Lock,
 }
 
 impl fmt::Display for StoreOperation {
@@ -93,6 +96,7 @@ impl fmt::Display for StoreOperation {
             Self::Get => "read",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Lock => "lock",
         })
     }
 }
@@ -148,6 +152,12 @@ pub enum StoreError {
         #[source]
         source: Option<StoreCause>,
     },
+    #[error("{place} has no object lock")]
+    NoLocks {
+        place: String,
+        #[source]
+        source: Option<StoreCause>,
+    },
     #[error("object {object} in {place} has {size}, more than the {limit} that an object may have", limit = ByteCount::new(MAX_OBJECT_BYTES as u64))]
     TooLarge { object: String, size: ByteCount, place: String },
 }
@@ -160,7 +170,7 @@ impl Explain for StoreError {
             Self::Exhausted { .. } => ErrorKind::Exhausted,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
-            Self::Refused { .. } => ErrorKind::Usage,
+            Self::Refused { .. } | Self::NoLocks { .. } => ErrorKind::Usage,
             Self::Locked { .. } => ErrorKind::Refused,
             Self::TooLarge { .. } => ErrorKind::Integrity,
         }
@@ -174,6 +184,10 @@ impl Explain for StoreError {
             Self::Denied { operation: StoreOperation::Delete, place, .. } if place.contains("://") => {
                 Some(format!("check whether the credentials for {place} may delete; only the coordinator's need to"))
             }
+            Self::Denied { operation: StoreOperation::Lock, place, .. } => Some(format!(
+                "check whether the credentials for {place} may lock (s3:PutObjectRetention, s3:GetObjectRetention, \
+                 s3:GetBucketObjectLockConfiguration); only the coordinator's need to"
+            )),
             Self::Denied { place, .. } if place.contains("://") => {
                 Some(format!("check the credentials for {place}, and what they may do there: put, get and list"))
             }
@@ -188,6 +202,10 @@ impl Explain for StoreError {
                 Some(format!("is the bucket of {place} there, and can this machine reach it?"))
             }
             Self::Locked { .. } => Some("it goes when the store's own retention of it ends".to_owned()),
+            Self::NoLocks { .. } => Some(
+                "it is switched on when a bucket is made; make another bucket, or leave `lock` out of the address"
+                    .to_owned(),
+            ),
             Self::NotFound { .. } | Self::Unavailable { .. } | Self::TooLarge { .. } => None,
         }
     }

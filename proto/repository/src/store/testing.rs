@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use urtext_types::{ByteCount, ErrorKind, Explain, Timestamp};
 
-use super::{MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation, SweepStore};
+use super::{MAX_OBJECT_BYTES, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation, SweepStore, lock::LockStore};
 use crate::{Manifest, ManifestSigner, ManifestVerifier, ObjectName, ObjectPrefix, Sha256Digest, SignatureError};
 
 /// Objects in memory.
@@ -28,7 +29,7 @@ pub struct MemoryStore {
 struct Kept {
     bytes: Bytes,
     modified: Timestamp,
-    locked: bool,
+    locked_until: Option<Timestamp>,
 }
 
 const MEMORY: &str = "memory";
@@ -48,12 +49,20 @@ impl MemoryStore {
         self.now.store(now.as_millis(), Ordering::Relaxed);
     }
 
-    /// Locks an object, as a bucket's retention does.
-    pub fn lock(&self, name: &ObjectName) {
+    /// Locks an object for good, as a bucket's own rules do.
+    pub fn lock_for_good(&self, name: &ObjectName) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = objects.get_mut(name) {
-            kept.locked = true;
+            kept.locked_until = Some(Timestamp::from_millis(i64::MAX));
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
+    fn not_found(name: &ObjectName) -> StoreError {
+        StoreError::NotFound { object: name.to_string(), place: MEMORY.to_owned() }
     }
 
     /// A store of its own that holds the same.
@@ -64,8 +73,7 @@ impl MemoryStore {
     }
 
     fn kept(&self, bytes: Bytes) -> Kept {
-        let modified = Timestamp::from_millis(self.now.load(Ordering::Relaxed));
-        Kept { bytes, modified, locked: false }
+        Kept { bytes, modified: self.now(), locked_until: None }
     }
 }
 
@@ -89,10 +97,7 @@ impl Store for MemoryStore {
 
     async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        objects
-            .get(name)
-            .map(|kept| kept.bytes.clone())
-            .ok_or_else(|| StoreError::NotFound { object: name.to_string(), place: MEMORY.to_owned() })
+        objects.get(name).map(|kept| kept.bytes.clone()).ok_or_else(|| Self::not_found(name))
     }
 
     fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
@@ -113,10 +118,29 @@ impl Store for MemoryStore {
 impl SweepStore for MemoryStore {
     async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if objects.get(name).is_some_and(|kept| kept.locked) {
+        if objects.get(name).is_some_and(|kept| kept.locked_until > Some(self.now())) {
             return Err(StoreError::Locked { object: name.to_string(), place: MEMORY.to_owned(), source: None });
         }
         objects.remove(name);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LockStore for MemoryStore {
+    async fn lock(&self, name: &ObjectName, until: Timestamp) -> Result<(), StoreError> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = objects.get_mut(name).ok_or_else(|| Self::not_found(name))?;
+        kept.locked_until = kept.locked_until.max(Some(until));
+        Ok(())
+    }
+
+    async fn locked_until(&self, name: &ObjectName) -> Result<Option<Timestamp>, StoreError> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get(name).map(|kept| kept.locked_until).ok_or_else(|| Self::not_found(name))
+    }
+
+    async fn check_locks(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -360,6 +384,32 @@ pub async fn check_sweeping(store: Arc<dyn SweepStore>) {
         store.delete(name).await.expect("deleted");
     }
     assert_eq!(listed(&upcast, "").await, []);
+}
+
+/// What every store that locks must do. The store must be empty.
+pub async fn check_locking(store: Arc<dyn LockStore>, now: Timestamp) {
+    let name = |text: &str| text.parse::<ObjectName>().expect("a valid name");
+    let (one, free, missing) = (name("backups/orders/0/one"), name("backups/orders/0/free"), name("missing"));
+    let days = |n: u64| now.plus(Duration::from_secs(n * 24 * 3600));
+    store.check_locks().await.expect("it can lock");
+    for object in [&one, &free] {
+        store.put_new(object, Bytes::from_static(b"first")).await.expect("put");
+        assert_eq!(store.locked_until(object).await.expect("asked"), None);
+    }
+    // Extended, and never made shorter.
+    for (until, expected) in [(days(2), days(2)), (days(2), days(2)), (days(9), days(9)), (days(3), days(9))] {
+        store.lock(&one, until).await.expect("locked");
+        let locked = store.locked_until(&one).await.expect("asked").expect("locked");
+        assert!(locked >= expected && locked.since(expected) < Duration::from_secs(1), "{locked} for {expected}");
+    }
+    assert_eq!(store.get(&one).await.expect("it can be read"), Bytes::from_static(b"first"));
+    assert_eq!(
+        store.put_new(&one, Bytes::from_static(b"first")).await.expect("as before"),
+        PutOutcome::AlreadyIdentical
+    );
+    assert_eq!(store.locked_until(&free).await.expect("asked"), None, "nothing else is locked");
+    let error = store.lock(&missing, days(2)).await.expect_err("there is nothing to lock");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
 async fn listed(store: &Arc<dyn Store>, prefix: &str) -> Vec<(String, u64)> {

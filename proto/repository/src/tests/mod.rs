@@ -6,6 +6,7 @@ mod faults;
 mod format;
 mod keys;
 mod killed;
+mod locking;
 mod proof;
 mod prune;
 mod stores;

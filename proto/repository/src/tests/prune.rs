@@ -151,8 +151,8 @@ async fn what_changed_since_the_plan_is_spared() {
 #[tokio::test]
 async fn what_the_store_keeps_is_counted_and_is_no_error() {
     let (memory, identity) = scene().await;
-    memory.lock(&key(1).manifest());
-    memory.lock(&key(2).part(0));
+    memory.lock_for_good(&key(1).manifest());
+    memory.lock_for_good(&key(2).part(0));
     let plan = PrunePlan::make(&memory, request(&[1, 2], now())).await.expect("a plan");
     let outcome = plan.execute(&memory).await;
     assert!(outcome.failed.is_empty(), "{outcome:?}");

@@ -4,12 +4,12 @@ use std::{fs, path::Path, process::Command, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use urtext_types::{ErrorKind, Explain};
+use urtext_types::{ErrorKind, Explain, Timestamp};
 
 use super::{key, noise};
 use crate::{
     DirectoryStore, Location, ObjectInfo, ObjectPrefix, PutOutcome, Store,
-    testing::{FaultyStore, MemoryStore, check_conformance, check_sweeping},
+    testing::{FaultyStore, MemoryStore, check_conformance, check_locking, check_sweeping},
 };
 
 #[tokio::test]
@@ -34,6 +34,11 @@ async fn every_store_deletes_as_it_must() {
     check_sweeping(Arc::new(FaultyStore::new(MemoryStore::default(), |_, _, _| None))).await;
     let directory = tempfile::tempdir().expect("a directory");
     check_sweeping(Arc::new(DirectoryStore::open(directory.path()).expect("open"))).await;
+}
+
+#[tokio::test]
+async fn memory_locks_as_a_store_must() {
+    check_locking(Arc::new(MemoryStore::default()), Timestamp::from_millis(1_800_000_000_000)).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,172 @@
+//! A bucket that locks: what is to stay cannot be removed by anybody, and what somebody hid is restored.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::TryStreamExt;
+use urtext_repository::{ObjectPrefix, StoreAddress, testing::check_locking};
+use urtext_tests::{
+    data::{Contents, load_strings},
+    eventually::{SOON, eventually},
+    fleet::{Fleet, ORDERS},
+    object_server::ObjectServer,
+    process::run,
+    servers::{Options, Server, Version},
+};
+use urtext_types::{ErrorKind, Explain, Timestamp};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const BUCKET: &str = "vault";
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Timestamp::from_millis(since.as_millis() as i64)
+}
+
+/// Runs one test of this program again, with the keys of the bucket in its environment: that of this one must not
+/// be changed while other threads run.
+fn let_in(test: &str, what: &str, address: &str) {
+    let mut again = Command::new(std::env::current_exe().expect("this program"));
+    again.args(["--exact", "--include-ignored", test]).env(what, address).envs(ObjectServer::credentials());
+    let ended = run(&mut again, SOON * 4);
+    assert!(ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
+    ended.expect(0);
+}
+
+#[test]
+fn a_bucket_with_object_lock_locks_as_a_store_must() {
+    const ADDRESS: &str = "URTEXT_TEST_LOCKING";
+    if let Some(address) = std::env::var_os(ADDRESS) {
+        let address: StoreAddress = address.to_string_lossy().parse().expect("an address");
+        return tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+            let store = address.open_to_lock().expect("open").expect("it locks");
+            check_locking(store, now()).await;
+        });
+    }
+    let server = ObjectServer::start();
+    server.make_locking_bucket(BUCKET);
+    for mode in ["governance", "compliance"] {
+        let address = format!("{}&lock=7d&lock_mode={mode}", server.address_in(BUCKET, mode));
+        let_in("locked::a_bucket_with_object_lock_locks_as_a_store_must", ADDRESS, &address);
+    }
+}
+
+/// Somebody who has got hold of the coordinator's credentials. Run by other tests.
+#[test]
+#[ignore = "wipes the repository that another test names"]
+fn wiper() {
+    let address = std::env::var("URTEXT_TEST_WIPE").expect("run by another test");
+    let address: StoreAddress = address.parse().expect("an address");
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let store = address.open_to_sweep().expect("open");
+        let all: Vec<_> = store.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
+        assert!(all.len() > 5, "{all:?}");
+        for object in &all {
+            store.delete(&object.name).await.expect("a bucket with versions hides it");
+        }
+        // Something else in the place of what was there.
+        for object in all.iter().filter(|object| object.name.as_str().ends_with(".json")) {
+            store.put_new(&object.name, "nothing to see here".into()).await.expect("the name is free");
+        }
+        let shown: StoreAddress = format!("{}&versions=first", std::env::var("URTEXT_TEST_WIPE").expect("an address"))
+            .replace("&lock=1d", "")
+            .parse()
+            .expect("an address");
+        let shown = shown.open().expect("open");
+        let again: Vec<_> = shown.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
+        let names = |all: &[urtext_repository::ObjectInfo]| -> Vec<(String, u64)> {
+            all.iter().map(|object| (object.name.to_string(), object.size)).collect()
+        };
+        assert_eq!(names(&again), names(&all), "all of it, and as it was");
+        let refused = shown.put_new(&all[0].name, "more".into()).await.expect_err("it is for reading");
+        assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
+    });
+}
+
+#[test]
+fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
+    let server = ObjectServer::start();
+    server.make_locking_bucket(BUCKET);
+    let address = format!("{}&lock=1d", server.address_in(BUCKET, "redis"));
+    let mut fleet = Fleet::with_env(&["--repository", &address], "", &ObjectServer::credentials());
+    let master = Server::start(Version::Valkey91);
+    load_strings(&master, "bulk", 17, 300, 100_000);
+    fleet.add("fra-1", master);
+    fleet.wait_until_seen("fra-1");
+    let begun = now();
+    let id = fleet.snapshot("fra-1");
+    let until = |fleet: &Fleet| -> Timestamp {
+        let shown = fleet.json(&["backup", "show", &id]);
+        let copies = shown["backup"]["copies"].as_array().expect("copies");
+        copies[0]["locked_until"].as_str().expect("it is locked").parse().expect("a time")
+    };
+    assert!(until(&fleet) >= begun.plus(DAY), "locked as soon as it is committed");
+    fleet.coordinator.urtext(&["backup", "show", &id]).expect(0).prints(&["locked until 20"]);
+    fleet.coordinator.urtext(&["repository", "list"]).expect(0).prints(&["locked for 1day (governance)"]);
+    fleet.coordinator.urtext(&["repository", "check"]).expect(0);
+
+    // It was locked for long enough; the records are new.
+    let again = fleet.json(&["repository", "lock"]);
+    let locked = &again["repositories"][0];
+    assert_eq!((&locked["backups"], &locked["unchanged"]), (&0.into(), &1.into()), "{again}");
+    assert!(locked["objects"].as_u64().expect("a number") >= 2, "{again}");
+    fleet.coordinator.urtext(&["repository", "lock"]).expect(0).prints(&["1 more backups were locked for long enough"]);
+
+    // What is to be kept for longer is locked for longer, by itself.
+    fleet.coordinator.stop();
+    let settings = fleet.coordinator.dir().join("urtext.toml");
+    let text = fs::read_to_string(&settings).expect("settings").replace("lock=1d", "lock=30d");
+    let text = text
+        .replace("[schedule]", "[schedule]\njitter = \"0s\"\nlock = \"* * * * * *\"")
+        .replace("\njitter = \"10m\"", "");
+    fs::write(&settings, text).expect("settings");
+    fleet.coordinator.serve();
+    eventually("the schedule to extend the lock", SOON * 3, || {
+        let at = until(&fleet);
+        if at >= begun.plus(DAY * 30) { Ok(()) } else { Err(at.to_string()) }
+    });
+    let schedule = fleet.json(&["schedule"]);
+    let jobs = schedule["jobs"].as_array().expect("jobs");
+    let lock = jobs.iter().find(|job| job["job"] == "lock").expect("the job");
+    assert_ne!(lock["last_good"], serde_json::Value::Null, "{lock}");
+    fleet.coordinator.stop();
+
+    // Everything is gone, with the coordinator's own rights.
+    let_in("locked::wiper", "URTEXT_TEST_WIPE", &address);
+    let plain = server.address_in(BUCKET, "redis");
+    let alone = |args: &[&str]| {
+        let mut command = Command::new(urtext_tests::fleet::program("urtext"));
+        command.args(args).envs(ObjectServer::credentials());
+        run(&mut command, SOON * 4)
+    };
+    alone(&["backups", "--repository", &plain]).expect(7);
+    let shown = format!("{plain}&versions=first");
+    alone(&["canonical", ORDERS, "--repository", &shown]).expect(0).prints(&[&id]);
+    alone(&["verify", "--repository", &shown]).expect(0);
+    let files = fleet.work().join("restored");
+    let identity = fleet.coordinator.identity();
+    let (to, key) = (files.display().to_string(), identity.display().to_string());
+    alone(&["restore", ORDERS, "--repository", &shown, "--to-dir", &to, "--identity", &key, "--yes"]).expect(0);
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(files.join("dump.rdb"), folder.path().join("dump.rdb")).expect("the restored file");
+    let restored = Server::in_folder(Version::Valkey91, Options::default(), folder);
+    Contents::of(fleet.server("fra-1")).assert_same(&Contents::of(&restored));
+}
+
+#[test]
+fn a_bucket_without_object_lock_is_refused_before_anything_is_made() {
+    let server = ObjectServer::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let init = |address: &str| {
+        let mut command = Command::new(urtext_tests::fleet::program("urtext"));
+        command.args(["init", "--repository", address, "--dir"]).arg(dir.path().join("urtext"));
+        run(command.envs(ObjectServer::credentials()), SOON * 4)
+    };
+    let refused = init(&format!("{}&lock=30d", server.address("redis")));
+    refused.expect(2).says(&["has no object lock", "make another bucket, or leave `lock` out"]);
+    assert!(!dir.path().join("urtext").exists(), "nothing is half made");
+    init(&format!("{}&versions=first", server.address("redis"))).expect(2).says(&["for reading only"]);
+}

@@ -1,6 +1,7 @@
 //! `urtext restore`: a plan that can be read before anything happens, then its execution, exactly.
 
 mod choose;
+mod target;
 mod words;
 
 use std::{
@@ -10,15 +11,10 @@ use std::{
 };
 
 use tracing::info;
-use urtext_identity::AgentIdentity;
 use urtext_planner::{Holder, Learned, MayHoldMore, Wish};
 use urtext_proto::{RpcError, pb};
-use urtext_rdb::{RdbHeader, ServerVersion, loadable_by};
-use urtext_repository::{BackupReader, Manifest, RecordBody};
-use urtext_types::{
-    BackupId, ByteRate, ErrorKind, Evidence, Explain, ForkEdge, Keyspace, NodeName, NodeObservation, Position,
-    Timestamp,
-};
+use urtext_repository::{BackupReader, RecordBody};
+use urtext_types::{BackupId, ByteRate, ErrorKind, Evidence, ForkEdge, Keyspace, NodeName, Position, Timestamp};
 
 use crate::{
     Fault,
@@ -26,16 +22,17 @@ use crate::{
     capture::wrong_result,
     catalog::{BackupEntry, TaskWork},
     clock::entropy,
-    fleet::Node,
     records::accepted_losses,
-    shard::{NodeKey, ShardKey},
+    shard::ShardKey,
     tasks::{Outcome, Task},
     verdict::HistoryPrefix,
 };
 pub use choose::canonical_backup;
 
+pub use target::Target;
+
 use choose::Chosen;
-use words::{steps, target_warnings};
+use words::steps;
 
 /// A person reads a plan and says yes; after this long the world is another one.
 const PLAN_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -95,20 +92,6 @@ pub struct Plan {
     pub accepted_loss: Option<AcceptedLoss>,
     /// The backup is read no faster than this.
     pub limit: Option<ByteRate>,
-}
-
-/// The server that is restored to.
-#[derive(Debug, Clone)]
-pub struct Target {
-    pub agent: AgentIdentity,
-    /// To seal the repository's identity to.
-    pub recipient: String,
-    pub boot_id: String,
-    /// The run of the server that the plan was made for.
-    pub run_id: String,
-    /// The keys that it held then. More than none of them mean a safety backup first.
-    pub keys: u64,
-    pub overwrite: bool,
 }
 
 /// Plans that were printed and not carried out yet.
@@ -213,11 +196,6 @@ impl App {
         Ok(())
     }
 
-    fn target_node(&self, shard: &ShardKey, name: &NodeName) -> Result<Node, Fault> {
-        let nodes = self.fleet.nodes(Some(&shard.deployment));
-        nodes.into_iter().find(|node| node.identity.node == *name).ok_or_else(|| self.unknown_node(shard, name))
-    }
-
     /// The manifest, read and verified now.
     pub async fn open_backup(&self, entry: &BackupEntry) -> Result<BackupReader, Fault> {
         let key = entry.key();
@@ -236,76 +214,6 @@ impl App {
         }
         let missing = || Fault::new(ErrorKind::NotFound, format!("{}: no repository has it", attempt()));
         Err(first_fault.unwrap_or_else(missing))
-    }
-
-    /// Everything that speaks against restoring to this node, the hardest first.
-    fn check_target(
-        &self,
-        node: &Node,
-        manifest: &Manifest,
-        overwrite: bool,
-        now: Timestamp,
-        warnings: &mut Vec<String>,
-    ) -> Result<Target, Fault> {
-        let name = &node.identity.node;
-        let session = self.session_of(node, now)?;
-        if let Some(trouble) = &node.trouble {
-            let error = RpcError::from(trouble.clone());
-            return Err(Fault::while_doing(format!("restore to {name}: its server is in trouble"))(error));
-        }
-        let Some(seen) = node.fresh(now) else {
-            let message = format!("restore to {name}: its server has not been seen just now");
-            return Err(Fault::new(ErrorKind::Unavailable, message).with_hint("try again in some seconds"));
-        };
-        let observation = &seen.observation;
-        check_loadable(manifest, observation)
-            .map_err(|fault| Fault::while_doing(format!("restore to {name}"))(fault))?;
-        let keys = observation.keys();
-        if keys > 0 && !overwrite {
-            let message = format!("restore to {name}: its server holds {keys} keys");
-            return Err(Fault::new(ErrorKind::Refused, message)
-                .with_hint("--overwrite replaces them, after a safety backup of what is there now"));
-        }
-        warnings.extend(target_warnings(name, observation, &manifest.server.run_id));
-        Ok(Target {
-            agent: node.identity.clone(),
-            recipient: session.recipient.clone(),
-            boot_id: session.boot_id.clone(),
-            run_id: observation.server.run_id.clone(),
-            keys,
-            overwrite,
-        })
-    }
-
-    /// Whether the target still is what the plan was made for.
-    pub fn check_plan(&self, target: &Target) -> Result<(), Fault> {
-        let moved_on = |what: String| {
-            Fault::new(ErrorKind::Refused, format!("the plan is out of date: {what}"))
-                .with_hint("nothing was changed; make a new plan: run `urtext restore` again")
-        };
-        let now = self.clock.now();
-        let key = NodeKey::of(&target.agent);
-        let under_way = self.tasks.open_for(&key);
-        if let Some(other) = under_way.iter().find(|task| matches!(task.stored.work, TaskWork::Restore { .. })) {
-            return Err(moved_on(format!("the {} to node {} is under way", other.what(), target.agent.node)));
-        }
-        let node = self.fleet.node(&key);
-        let node = node.ok_or_else(|| moved_on(format!("node {} is gone", target.agent.node)))?;
-        let session = self.session_of(&node, now)?;
-        if session.boot_id != target.boot_id || session.recipient != target.recipient {
-            return Err(moved_on(format!("the agent of {} has been restarted", target.agent.node)));
-        }
-        let Some(seen) = node.fresh(now) else {
-            return Err(moved_on(format!("the server of {} does not answer", target.agent.node)));
-        };
-        if seen.observation.server.run_id != target.run_id {
-            return Err(moved_on(format!("the server of {} has been restarted", target.agent.node)));
-        }
-        let keys = seen.observation.keys();
-        if target.keys == 0 && keys > 0 {
-            return Err(moved_on(format!("the server of {} holds {keys} keys now", target.agent.node)));
-        }
-        Ok(())
     }
 
     /// Gives the agent beside the target the task to restore.
@@ -403,19 +311,4 @@ impl App {
         self.put_record(&shard, by, None, body).await?;
         Ok(Outcome::Restored(Box::new(done)))
     }
-}
-
-fn check_loadable(manifest: &Manifest, target: &NodeObservation) -> Result<(), Fault> {
-    let Some(server) = ServerVersion::parse(target.server.engine, &target.server.version) else {
-        let message = format!("its version {:?} is not one that is known", target.server.version);
-        return Err(Fault::new(ErrorKind::Refused, message));
-    };
-    let header = RdbHeader { engine: manifest.rdb.magic, version: manifest.rdb.version };
-    loadable_by(header, [], server).map_err(|error| {
-        let fault = Fault::new(error.kind(), error.to_string());
-        match error.hint() {
-            Some(hint) => fault.with_hint(hint),
-            None => fault,
-        }
-    })
 }

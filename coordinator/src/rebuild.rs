@@ -123,7 +123,10 @@ impl App {
         for place in self.repositories.iter() {
             let answer = async {
                 let repository = place.check_answers().await?;
-                let found = repository.backups_by_shard(None).await.map_err(Fault::while_doing("list the backups"))?;
+                let found = repository
+                    .backups_to_read(None, usize::MAX)
+                    .await
+                    .map_err(Fault::while_doing("list the backups"))?;
                 Ok::<_, Fault>((repository, found))
             };
             let (repository, found) = match answer.await {

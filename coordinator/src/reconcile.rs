@@ -59,7 +59,8 @@ impl App {
             // Before anything that takes long: whether there is anybody.
             place.open_unless_resting().await?;
             let repository = place.check_answers().await?;
-            let found = repository.backups_by_shard(deployment).await.map_err(Fault::while_doing(attempt()));
+            let found = repository.backups_to_read(deployment, READ_EACH_TIME).await;
+            let found = found.map_err(Fault::while_doing(attempt()));
             if let Err(fault) = &found {
                 place.failed(fault);
             }
@@ -141,13 +142,16 @@ impl App {
     ) -> Result<(), Stopped> {
         let in_catalog = |error| Stopped::Catalog(Fault::while_doing(attempt())(error));
         let mut known = self.catalog.backups_at(shard, ids).await.map_err(in_catalog)?;
-        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         let mut looks = std::pin::pin!(self.look_at_each(repository, shard, ids));
         while let Some((key, look)) = looks.next().await {
             let known = known.remove(&key.id);
             let (damaged, hidden) = match look {
-                // Removed between the listing and the reading.
-                Look::Gone => continue,
+                // Removed since it was listed, or not committed yet.
+                Look::Gone => {
+                    gone.extend(known.filter(|entry| entry.copies.contains_key(place.name())).map(|_| key));
+                    continue;
+                }
                 Look::Good(manifest) if known.is_none() => {
                     let received_at = key.id.timestamp();
                     let mut entry = entry(&manifest, received_at);
@@ -184,6 +188,7 @@ impl App {
             }
         }
         self.catalog.take_in(&new, &changed).await.map_err(in_catalog)?;
+        self.catalog.remove_copies(&gone, place.name()).await.map_err(in_catalog)?;
         self.save_marks_if_many().await;
         Ok(())
     }

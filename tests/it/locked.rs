@@ -170,3 +170,25 @@ fn a_bucket_without_object_lock_is_refused_before_anything_is_made() {
     assert!(!dir.path().join("urtext").exists(), "nothing is half made");
     init(&format!("{}&versions=first", server.address("redis"))).expect(2).says(&["for reading only"]);
 }
+
+#[test]
+fn what_cannot_be_locked_is_said_and_is_a_backup_all_the_same() {
+    let server = ObjectServer::start();
+    let address = server.address("redis");
+    let mut fleet = Fleet::with_env(&["--repository", &address], "", &ObjectServer::credentials());
+    fleet.coordinator.stop();
+    let settings = fleet.coordinator.dir().join("urtext.toml");
+    let text = fs::read_to_string(&settings).expect("settings").replace("region=us-east-1", "region=us-east-1&lock=7d");
+    fs::write(&settings, text).expect("settings");
+    fleet.coordinator.serve();
+    let master = Server::start(Version::Redis82);
+    load_strings(&master, "bulk", 3, 10, 100);
+    fleet.add("fra-1", master);
+    fleet.wait_until_seen("fra-1");
+    let id = fleet.snapshot("fra-1");
+    assert_eq!(fleet.canonical()["canonical"]["id"], id.as_str());
+    let reason = "has no object lock";
+    fleet.coordinator.urtext(&["status"]).expect(0).prints(&["not everything in repository main is locked", reason]);
+    fleet.coordinator.urtext(&["repository", "lock"]).expect(6).says(&[&format!("lock backup {id}"), reason]);
+    fleet.coordinator.urtext(&["repository", "check"]).expect(6).prints(&[reason, "make another bucket"]);
+}

@@ -217,6 +217,11 @@ impl ObjectPrefix {
         })
     }
 
+    /// All backups of one shard.
+    pub fn shard(deployment: &DeploymentName, shard: &ShardName) -> Self {
+        Self(format!("backups/{deployment}/{shard}"))
+    }
+
     /// All changes of keys.
     pub fn keys() -> Self {
         Self("keys".to_owned())
@@ -239,6 +244,13 @@ impl ObjectPrefix {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name of the folder in this one that the object lies in, or below.
+    pub fn folder_of<'a>(&self, object: &'a ObjectName) -> Option<&'a str> {
+        let below =
+            if self.0.is_empty() { Some(object.as_str()) } else { object.0.strip_prefix(&self.0)?.strip_prefix('/') };
+        below.and_then(|below| below.split_once('/')).map(|(folder, _)| folder)
     }
 
     /// Whether the object lies in this folder or in one below it.

@@ -1,6 +1,6 @@
 //! A place that was made a repository: `urtext.json`, and everything that hangs off it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -22,6 +22,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Manifests or records read at the same time while listing.
 const READS_IN_FLIGHT: usize = 8;
+
+/// Three pages of a bucket's listing. What has more has large backups, or many.
+const OBJECTS_LISTED_FIRST: usize = 3000;
 
 /// The ids of committed backups.
 pub type BackupsByShard = BTreeMap<(DeploymentName, ShardName), Vec<BackupId>>;
@@ -161,11 +164,39 @@ impl Repository {
 
     /// The same, the ids of each shard ascending: 16 bytes for each.
     pub async fn backups_by_shard(&self, deployment: Option<&DeploymentName>) -> Result<BackupsByShard, StoreError> {
+        self.backups_to_read(deployment, 0).await
+    }
+
+    /// The same, for somebody who will ask for the manifest of every one of them if there are no more than `most`: among
+    /// those may be some that have none. So the parts of large backups need not all be listed.
+    pub async fn backups_to_read(
+        &self,
+        deployment: Option<&DeploymentName>,
+        most: usize,
+    ) -> Result<BackupsByShard, StoreError> {
+        self.list_backups(deployment, most, OBJECTS_LISTED_FIRST).await
+    }
+
+    /// Lists objects; if that does not end with the first of them, folders; and if these are more than `most`, the
+    /// objects to their end.
+    pub(crate) async fn list_backups(
+        &self,
+        deployment: Option<&DeploymentName>,
+        most: usize,
+        first: usize,
+    ) -> Result<BackupsByShard, StoreError> {
         let mut listed = self.store.list(&ObjectPrefix::backups(deployment));
+        let mut objects = 0;
         let mut shards = BackupsByShard::new();
         // Stores list shard after shard, so that the last one is mostly the right one.
         let mut last: Option<((DeploymentName, ShardName), Vec<BackupId>)> = None;
         while let Some(object) = listed.try_next().await? {
+            objects += 1;
+            if objects == first
+                && let Some(folders) = self.backup_folders(deployment, most).await?
+            {
+                return Ok(folders);
+            }
             let Some(Location::Manifest(BackupKey { deployment, shard, id })) = Location::parse(&object.name) else {
                 continue;
             };
@@ -183,6 +214,35 @@ impl Repository {
         }
         shards.values_mut().for_each(|ids| ids.sort_unstable());
         Ok(shards)
+    }
+
+    /// What has a folder like that of a backup, unless these are more than `most`.
+    async fn backup_folders(
+        &self,
+        deployment: Option<&DeploymentName>,
+        most: usize,
+    ) -> Result<Option<BackupsByShard>, StoreError> {
+        if most == 0 {
+            return Ok(None);
+        }
+        let deployments = match deployment {
+            Some(name) => vec![name.clone()],
+            None => parsed(self.store.folders(&ObjectPrefix::backups(None)).await?),
+        };
+        let (mut found, mut shards) = (0, BackupsByShard::new());
+        for deployment in deployments {
+            let folder = ObjectPrefix::backups(Some(&deployment));
+            for shard in parsed::<ShardName>(self.store.folders(&folder).await?) {
+                let below = ObjectPrefix::shard(&deployment, &shard);
+                let ids: Vec<BackupId> = parsed(self.store.folders(&below).await?);
+                found += ids.len();
+                if found > most {
+                    return Ok(None);
+                }
+                shards.insert((deployment.clone(), shard), ids);
+            }
+        }
+        Ok(Some(shards))
     }
 
     /// The manifests of all committed backups, of one deployment or of all, in the order of
@@ -232,4 +292,10 @@ impl Repository {
         });
         Ok(reads.buffered(READS_IN_FLIGHT).collect().await)
     }
+}
+
+/// Names that are what they say; those that are spelled in another way are somebody else's.
+fn parsed<T: FromStr + fmt::Display>(names: Vec<String>) -> Vec<T> {
+    let parse = |name: String| name.parse().ok().filter(|parsed: &T| parsed.to_string() == name);
+    names.into_iter().filter_map(parse).collect()
 }

@@ -269,6 +269,18 @@ impl Store for BucketStore {
             })
             .boxed()
     }
+
+    async fn folders(&self, prefix: &ObjectPrefix) -> Result<Vec<String>, StoreError> {
+        let below = self.path(prefix.as_str());
+        let below = (!below.as_ref().is_empty()).then_some(below);
+        let asked = if prefix.as_str().is_empty() { "its objects" } else { prefix.as_str() };
+        let listed = self.driver.list_with_delimiter(below.as_ref()).await;
+        let listed = listed.map_err(|error| self.failed(StoreOperation::List, asked, 0, error))?;
+        let mut folders: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        folders.sort_unstable();
+        Ok(folders)
+    }
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ mod sweep;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-use std::{error::Error as StdError, fmt};
+use std::{collections::BTreeSet, error::Error as StdError, fmt};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{TryStreamExt, stream::BoxStream};
 use thiserror::Error;
 use urtext_types::{ByteCount, ErrorKind, Explain, Timestamp};
 
@@ -58,6 +58,17 @@ pub trait Store: Send + Sync {
     /// All objects below `prefix`, in no particular order. What was put before the call is in it; what
     /// is put meanwhile may be. A prefix that holds nothing gives nothing.
     fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>>;
+
+    /// The names of the folders right below `prefix`, ascending, each once. A store that knows of folders is not asked
+    /// for all that is in them.
+    async fn folders(&self, prefix: &ObjectPrefix) -> Result<Vec<String>, StoreError> {
+        let mut folders = BTreeSet::new();
+        let mut listed = self.list(prefix);
+        while let Some(object) = listed.try_next().await? {
+            folders.extend(prefix.folder_of(&object.name).map(str::to_owned));
+        }
+        Ok(folders.into_iter().collect())
+    }
 }
 
 /// How a successful put came about.

@@ -326,6 +326,16 @@ pub async fn check_conformance(store: Arc<dyn Store>) {
     assert_eq!(store.get(&other).await.expect("an empty object comes back"), bytes(b""));
     assert_eq!(listed(&store, "").await, [("backups/orders-old/0/other".to_owned(), 0), (one.to_string(), 5)]);
     assert_eq!(listed(&store, "backups/orders").await, [(one.to_string(), 5)], "prefixes match whole segments");
+    for (prefix, expected) in [
+        ("", &["backups"][..]),
+        ("backups", &["orders", "orders-old"]),
+        ("backups/orders", &["0"]),
+        ("backups/orders/0", &[]),
+        ("backups/carts", &[]),
+    ] {
+        let folders = store.folders(&prefix.parse().expect("a valid prefix")).await.expect("the folders");
+        assert_eq!(folders, expected, "the folders in {prefix:?}");
+    }
 
     let largest = Bytes::from(vec![7; MAX_OBJECT_BYTES]);
     store.put_new(&name("largest"), largest.clone()).await.expect("the largest object");

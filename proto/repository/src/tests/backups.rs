@@ -239,3 +239,38 @@ async fn records_are_kept_in_order() {
     assert_eq!(read, [Some(record(1)), Some(record(2)), None], "one that is misplaced does not hide the others");
     assert!(repository.records(&deployment, RecordKind::Audit).await.expect("listed").is_empty());
 }
+
+#[tokio::test]
+async fn of_large_backups_folders_are_listed_instead_of_parts_if_they_are_few() {
+    let memory = MemoryStore::default();
+    let recipients: Recipients = Identity::generate().recipient().into();
+    let id = RepositoryId::new(Timestamp::from_millis(1_800_000_000_000), [7; 10]);
+    let repository = Repository::init(Arc::new(memory.clone()), id, recipients).await.expect("made");
+    let put = async |name: ObjectName| memory.put_new(&name, Bytes::from_static(b"x")).await;
+    for n in 1..=3 {
+        put(key(n).manifest()).await.expect("put");
+        for part in 0..4 {
+            put(key(n).part(part)).await.expect("put");
+        }
+    }
+    put(key(4).part(0)).await.expect("one that is being written");
+    let shouted = key(5).part(0).to_string().replace(&key(5).id.to_string(), &key(5).id.to_string().to_lowercase());
+    put(shouted.parse().expect("a name")).await.expect("one of somebody else");
+    let ids = |numbers: &[i64]| numbers.iter().map(|&n| key(n).id).collect::<Vec<_>>();
+    let orders = key(1).deployment;
+    for (first, most, expected) in [
+        (100, 10, &[1, 2, 3][..]),
+        // What has a folder may be one, and its manifest is asked for.
+        (5, 10, &[1, 2, 3, 4]),
+        (5, 4, &[1, 2, 3, 4]),
+        // Too many to ask for each.
+        (5, 3, &[1, 2, 3]),
+        (5, 0, &[1, 2, 3]),
+    ] {
+        for deployment in [None, Some(&orders)] {
+            let found = repository.list_backups(deployment, most, first).await.expect("listed");
+            let found: Vec<_> = found.into_values().flatten().collect();
+            assert_eq!(found, ids(expected), "{first} {most}");
+        }
+    }
+}

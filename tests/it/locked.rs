@@ -119,9 +119,8 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     fleet.coordinator.stop();
     let settings = fleet.coordinator.dir().join("urtext.toml");
     let text = fs::read_to_string(&settings).expect("settings").replace("lock=1d", "lock=30d");
-    let text = text
-        .replace("[schedule]", "[schedule]\njitter = \"0s\"\nlock = \"* * * * * *\"")
-        .replace("\njitter = \"10m\"", "");
+    let text = text.replace("lock = \"0 2 * * *\"", "lock = \"* * * * * *\"");
+    let text = text.replace("jitter = \"10m\"", "jitter = \"0s\"");
     fs::write(&settings, text).expect("settings");
     fleet.coordinator.serve();
     eventually("the schedule to extend the lock", SOON * 3, || {
@@ -188,7 +187,7 @@ fn what_cannot_be_locked_is_said_and_is_a_backup_all_the_same() {
     let id = fleet.snapshot("fra-1");
     assert_eq!(fleet.canonical()["canonical"]["id"], id.as_str());
     let reason = "has no object lock";
-    fleet.coordinator.urtext(&["status"]).expect(0).prints(&["not everything in repository main is locked", reason]);
+    fleet.coordinator.urtext(&["status"]).expect(0).says(&["not everything in repository main is locked", reason]);
     fleet.coordinator.urtext(&["repository", "lock"]).expect(6).says(&[&format!("lock backup {id}"), reason]);
     fleet.coordinator.urtext(&["repository", "check"]).expect(6).prints(&[reason, "make another bucket"]);
 }

@@ -59,8 +59,8 @@ pub trait Store: Send + Sync {
     /// is put meanwhile may be. A prefix that holds nothing gives nothing.
     fn list(&self, prefix: &ObjectPrefix) -> BoxStream<'static, Result<ObjectInfo, StoreError>>;
 
-    /// The names of the folders right below `prefix`, ascending, each once. A store that knows of folders is not asked
-    /// for all that is in them.
+    /// The names of the folders right below `prefix`, ascending, each once; perhaps also some that are empty. A store
+    /// that knows of folders is not asked for all that is in them.
     async fn folders(&self, prefix: &ObjectPrefix) -> Result<Vec<String>, StoreError> {
         let mut folders = BTreeSet::new();
         let mut listed = self.list(prefix);

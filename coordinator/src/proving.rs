@@ -277,19 +277,25 @@ impl App {
             .map(|damage| (damage.object.to_string(), Chain(&damage.error).to_string(), damage.loss))
             .collect();
         let mut is_whole = sample == Sample::ALL;
-        if wants_repair && !checked.damage.is_empty() {
-            proved.mended = self.mend(place, &checked, &proved.also_in, who).await?;
-            if !proved.mended.is_empty() {
-                // All of it: what was damaged is nothing that a sample proves right again.
-                checked = match self.check(place, key, Sample::ALL, &|_| {}).await {
-                    Ok((_, checked)) => checked,
-                    Err(fault) => {
-                        proved.unreadable = Some(Chain(&fault).to_string());
-                        return Ok((proved, None));
-                    }
-                };
-                is_whole = true;
+        // Twice: behind a manifest that was damaged there may be parts that are.
+        for _ in 0..2 {
+            if !wants_repair || checked.damage.is_empty() {
+                break;
             }
+            let mended = self.mend(place, &checked, &proved.also_in, who).await?;
+            if mended.is_empty() {
+                break;
+            }
+            proved.mended.extend(mended);
+            // All of it: what was damaged is nothing that a sample proves right again.
+            checked = match self.check(place, key, Sample::ALL, &|_| {}).await {
+                Ok((_, checked)) => checked,
+                Err(fault) => {
+                    proved.unreadable = Some(Chain(&fault).to_string());
+                    return Ok((proved, None));
+                }
+            };
+            is_whole = true;
         }
         proved.reason = checked.reason();
         self.keep_proof(key, place, proved.reason.as_deref(), is_whole).await?;
@@ -388,6 +394,9 @@ impl App {
                     warn!(backup = %checked.backup, from = %other, error = %Chain(&error), hint = ?error.hint(), "cannot repair");
                 }
             }
+        }
+        if !mended.is_empty() {
+            self.lock_new(place, &checked.backup).await;
         }
         Ok(mended)
     }

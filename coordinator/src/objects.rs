@@ -253,7 +253,8 @@ impl App {
         let mut places: Vec<&Place> = self.repositories.iter().collect();
         if let Some(copies) = copies {
             places.retain(|place| copies.contains_key(place.name()));
-            places.sort_by_key(|place| (copies[place.name()].trouble().is_some(), place.down().is_some()));
+            let is_bad = |place: &Place| copies.get(place.name()).is_none_or(|copy| copy.trouble().is_some());
+            places.sort_by_key(|place| (is_bad(place), place.down().is_some()));
         }
         Ok(places)
     }

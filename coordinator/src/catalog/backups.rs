@@ -142,7 +142,7 @@ impl Catalog {
         .execute(&mut *connection)
         .await?;
         let key = entry.key();
-        for (repository, state) in &entry.copies {
+        for (repository, state) in entry.copies.iter() {
             Self::insert_copy(connection, &key, repository, state).await?;
         }
         Ok(())
@@ -173,7 +173,7 @@ impl Catalog {
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
-            for (repository, state) in &entry.copies {
+            for (repository, state) in entry.copies.iter() {
                 Self::insert_copy(&mut transaction, &key, repository, state).await.map_err(&failed)?;
             }
         }
@@ -305,11 +305,25 @@ fn take_row(entries: &mut Vec<BackupEntry>, row: &AnyRow) -> Result<(), sqlx::Er
     let is_of =
         |entry: &BackupEntry| (&entry.deployment, &entry.shard, &entry.id) == (&key.deployment, &key.shard, &key.id);
     if !entries.last().is_some_and(is_of) {
-        entries.push(json(row, "summary")?);
+        let mut entry: BackupEntry = json(row, "summary")?;
+        if let Some(before) = entries.last() {
+            share(&mut entry.deployment, &before.deployment);
+            share(&mut entry.shard, &before.shard);
+            share(&mut entry.site, &before.site);
+            share(&mut entry.node, &before.node);
+        }
+        entries.push(entry);
     }
     let repository: Option<String> = row.try_get("repository")?;
     if let (Some(_), Some(entry)) = (repository, entries.last_mut()) {
         entry.copies.insert(parsed(row, "repository")?, json(row, "state")?);
     }
     Ok(())
+}
+
+/// Of equal names one is enough: those of very many backups are few.
+fn share<T: Clone + PartialEq>(name: &mut T, before: &T) {
+    if name == before {
+        *name = before.clone();
+    }
 }

@@ -45,8 +45,68 @@ impl CopyState {
     }
 }
 
-/// All copies of one backup.
-pub type Copies = BTreeMap<RepositoryName, CopyState>;
+/// All copies of one backup, by repository. There are one or two, of each of very many backups: a list is a tenth of a
+/// map of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copies(Vec<(RepositoryName, CopyState)>);
+
+impl Copies {
+    fn find(&self, repository: &RepositoryName) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| name.cmp(repository))
+    }
+
+    pub fn get(&self, repository: &RepositoryName) -> Option<&CopyState> {
+        self.find(repository).ok().map(|at| &self.0[at].1)
+    }
+
+    pub fn contains_key(&self, repository: &RepositoryName) -> bool {
+        self.find(repository).is_ok()
+    }
+
+    /// In the place of what was known of that copy.
+    pub fn insert(&mut self, repository: RepositoryName, state: CopyState) {
+        match self.find(&repository) {
+            Ok(at) => self.0[at].1 = state,
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (repository, state));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, repository: &RepositoryName) -> Option<CopyState> {
+        self.find(repository).ok().map(|at| self.0.remove(at).1)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// By name.
+    pub fn iter(&self) -> impl Iterator<Item = (&RepositoryName, &CopyState)> + Clone {
+        self.0.iter().map(|(name, state)| (name, state))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.iter().map(|(name, _)| name)
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &CopyState> {
+        self.iter().map(|(_, state)| state)
+    }
+}
+
+impl<const N: usize> From<[(RepositoryName, CopyState); N]> for Copies {
+    fn from(copies: [(RepositoryName, CopyState); N]) -> Self {
+        let mut all = Self::default();
+        copies.into_iter().for_each(|(repository, state)| all.insert(repository, state));
+        all
+    }
+}
 
 /// What the catalog lists, for each repository and shard.
 pub type ListedCopies = BTreeMap<RepositoryName, BTreeMap<ShardKey, Vec<ListedCopy>>>;

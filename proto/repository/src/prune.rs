@@ -311,11 +311,19 @@ impl PruneOutcome {
 async fn list(store: &dyn SweepStore, prefix: &ObjectPrefix) -> Result<BTreeMap<BackupKey, Folder>, StoreError> {
     let mut folders: BTreeMap<BackupKey, Folder> = BTreeMap::new();
     let mut listed = store.list(prefix);
+    let mut last: Option<BackupKey> = None;
     while let Some(object) = listed.try_next().await? {
         let Some(location) = Location::parse(&object.name) else { continue };
-        if let Some(key) = owner(&location) {
-            folders.entry(key.clone()).or_default().add(&object, &location);
-        }
+        let Some(key) = owner(&location) else { continue };
+        // Of very many backups the names are few: keys share them.
+        let key = match &last {
+            Some(last) if (&last.deployment, &last.shard) == (&key.deployment, &key.shard) => {
+                BackupKey { id: key.id, ..last.clone() }
+            }
+            _ => key.clone(),
+        };
+        folders.entry(key.clone()).or_default().add(&object, &location);
+        last = Some(key);
     }
     Ok(folders)
 }

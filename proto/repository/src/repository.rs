@@ -186,13 +186,14 @@ impl Repository {
         first: usize,
     ) -> Result<BackupsByShard, StoreError> {
         let mut listed = self.store.list(&ObjectPrefix::backups(deployment));
-        let mut objects = 0;
+        let (mut objects, mut backups) = (0, 0);
         let mut shards = BackupsByShard::new();
         // Stores list shard after shard, so that the last one is mostly the right one.
         let mut last: Option<((DeploymentName, ShardName), Vec<BackupId>)> = None;
         while let Some(object) = listed.try_next().await? {
             objects += 1;
             if objects == first
+                && backups < most
                 && let Some(folders) = self.backup_folders(deployment, most).await?
             {
                 return Ok(folders);
@@ -200,6 +201,7 @@ impl Repository {
             let Some(Location::Manifest(BackupKey { deployment, shard, id })) = Location::parse(&object.name) else {
                 continue;
             };
+            backups += 1;
             match &mut last {
                 Some(((of, name), ids)) if *of == deployment && *name == shard => ids.push(id),
                 _ => {
@@ -222,9 +224,6 @@ impl Repository {
         deployment: Option<&DeploymentName>,
         most: usize,
     ) -> Result<Option<BackupsByShard>, StoreError> {
-        if most == 0 {
-            return Ok(None);
-        }
         let deployments = match deployment {
             Some(name) => vec![name.clone()],
             None => parsed(self.store.folders(&ObjectPrefix::backups(None)).await?),

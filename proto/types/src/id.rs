@@ -1,6 +1,6 @@
 //! Names that people choose, and ids that we make.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -28,7 +28,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -47,13 +47,13 @@ macro_rules! name {
         impl TryFrom<String> for $name {
             type Error = InvalidName;
             fn try_from(name: String) -> Result<Self, InvalidName> {
-                if is_valid_name(&name) { Ok(Self(name)) } else { Err(InvalidName { what: $what, name }) }
+                if is_valid_name(&name) { Ok(Self(name.into())) } else { Err(InvalidName { what: $what, name }) }
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -95,7 +95,7 @@ name!(
 impl Default for ShardName {
     /// The only shard of a deployment without Redis Cluster.
     fn default() -> Self {
-        Self("0".to_owned())
+        Self("0".into())
     }
 }
 

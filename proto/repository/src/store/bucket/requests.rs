@@ -6,7 +6,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use object_store::{StaticCredentialProvider, aws::AmazonS3Builder, gcp::GcpCredential};
+use object_store::{
+    StaticCredentialProvider,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    gcp::GcpCredential,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -103,8 +107,12 @@ fn bucket(address: &str) -> BucketAddress {
 }
 
 fn s3(address: &str) -> BucketStore {
+    s3_by(AmazonS3Builder::new(), address)
+}
+
+fn s3_by(builder: AmazonS3Builder, address: &str) -> BucketStore {
     let address = bucket(address);
-    let builder = AmazonS3Builder::new().with_access_key_id("key").with_secret_access_key("hunter2");
+    let builder = builder.with_access_key_id("key").with_secret_access_key("hunter2");
     let s3 = S3::with(builder, &address).expect("options that fit together");
     BucketStore::with(s3.driver(), Some(s3), &address)
 }
@@ -241,6 +249,11 @@ async fn a_bucket_of_s3_stands_in_the_path_or_in_the_name_of_the_host() {
         let asked = store.s3.as_ref().expect("it is S3").url_of(&store.path("o")).await;
         assert_eq!(asked, url, "{address}");
     }
+    // As the environment names an endpoint.
+    let builder = AmazonS3Builder::new().with_config(AmazonS3ConfigKey::S3Endpoint, "https://elsewhere.example.com");
+    let store = s3_by(builder, "s3://bucket?endpoint=http://127.0.0.1:9000");
+    let asked = store.s3.as_ref().expect("it is S3").url_of(&store.path("o")).await;
+    assert_eq!(asked, "http://127.0.0.1:9000/bucket/o", "the address is what counts");
     let address = bucket("s3://bucket?endpoint=http://127.0.0.1:9000&path_style=no");
     let refused = BucketStore::open(&address).expect_err("a number has no names below it");
     assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");

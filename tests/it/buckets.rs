@@ -1,6 +1,6 @@
 //! A repository in a bucket of a real S3 server.
 
-use std::{fs, sync::Arc};
+use std::{fs, process::Command, sync::Arc};
 
 use urtext_repository::{
     StoreAddress,
@@ -8,34 +8,52 @@ use urtext_repository::{
 };
 use urtext_tests::{
     data::{Contents, load_strings},
-    fleet::{Fleet, ORDERS},
+    eventually::{SOON, eventually},
+    fleet::{Fleet, ORDERS, program},
     object_server::ObjectServer,
+    process::run,
     servers::{Server, Version},
 };
 
-/// The environment must not be changed while other threads run, so a program of its own lets the keys in.
+/// Names the store that this program is to check, and does nothing else.
+const TO_CHECK: &str = "URTEXT_TEST_BUCKET";
+
+/// Checks the store that this program was started to check, if it was.
+pub(crate) fn checked_here(check: impl AsyncFnOnce(StoreAddress)) -> bool {
+    let Some(address) = std::env::var_os(TO_CHECK) else { return false };
+    let address: StoreAddress = address.to_string_lossy().parse().expect("an address");
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(check(address));
+    true
+}
+
+/// All that a store must do.
+pub(crate) async fn is_a_store(address: StoreAddress) {
+    let store = address.open_to_sweep().expect("open");
+    check_sweeping(Arc::clone(&store)).await;
+    crate::prune::check_pruning(store.as_ref()).await;
+    check_conformance(store).await;
+}
+
+/// Starts a program that checks the store at `address`, by running `test` and [`checked_here`] in it. The
+/// environment must not be changed while other threads run, and this one lets the keys in.
+#[track_caller]
+pub(crate) fn check_elsewhere(test: &str, address: &str, credentials: &[(String, String)]) {
+    let mut again = Command::new(std::env::current_exe().expect("this program"));
+    again.args(["--exact", test]).env(TO_CHECK, address).envs(credentials.iter().cloned());
+    let ended = run(&mut again, SOON * 4);
+    assert!(ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
+    ended.expect(0);
+}
+
 #[test]
 fn a_bucket_is_a_store() {
-    const WITH_KEYS: &str = "URTEXT_TEST_BUCKET";
-    if let Some(address) = std::env::var_os(WITH_KEYS) {
-        let address: StoreAddress = address.to_string_lossy().parse().expect("an address");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        return runtime.block_on(async {
-            let store = address.open_to_sweep().expect("open");
-            check_sweeping(Arc::clone(&store)).await;
-            crate::prune::check_pruning(store.as_ref()).await;
-            check_conformance(store).await;
-        });
+    if checked_here(is_a_store) {
+        return;
     }
     let server = ObjectServer::start();
     // In this order: what is below the prefix is in the whole bucket, too.
     for prefix in ["", "conformance"] {
-        let mut again = std::process::Command::new(std::env::current_exe().expect("this program"));
-        again.args(["--exact", "buckets::a_bucket_is_a_store"]);
-        again.env(WITH_KEYS, server.address(prefix)).envs(ObjectServer::credentials());
-        let ended = urtext_tests::process::run(&mut again, urtext_tests::eventually::SOON * 4);
-        assert!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
-        ended.expect(0);
+        check_elsewhere("buckets::a_bucket_is_a_store", &server.address(prefix), &ObjectServer::credentials());
     }
 }
 
@@ -58,10 +76,10 @@ fn a_deployment_is_backed_up_to_a_bucket_and_restored_from_it() {
 
     // While the bucket is away nothing pretends to be well; what it kept is there when it is back.
     bucket.kill9();
-    let patient = urtext_tests::eventually::SOON * 6;
+    let patient = SOON * 6;
     fleet.coordinator.urtext_within(&["canonical", ORDERS], patient).expect(6).says(&["s3://backups/redis/orders"]);
     bucket.run();
-    urtext_tests::eventually::eventually("the bucket to answer again", patient, || {
+    eventually("the bucket to answer again", patient, || {
         let listed = fleet.coordinator.urtext(&["backups", ORDERS, "--json"]);
         if listed.code() == 0 && listed.stdout.contains(&id) { Ok(()) } else { Err(listed.stderr) }
     });
@@ -76,10 +94,10 @@ fn who_is_not_let_into_a_bucket_is_told_so() {
     let dir = tempfile::tempdir().expect("a folder");
     let init = |name: &str, env: &[(&str, &str)]| {
         let address = server.address("redis");
-        let mut command = std::process::Command::new(urtext_tests::fleet::program("urtext"));
+        let mut command = Command::new(program("urtext"));
         command.args(["init", "--repository", &address, "--dir"]).arg(dir.path().join(name));
         command.env_remove("AWS_ACCESS_KEY_ID").env("HOME", dir.path()).envs(env.iter().copied());
-        urtext_tests::process::run(&mut command, urtext_tests::eventually::SOON * 4)
+        run(&mut command, SOON * 4)
     };
     let wrong = [("AWS_ACCESS_KEY_ID", "tester"), ("AWS_SECRET_ACCESS_KEY", "wrong")];
     init("wrong", &wrong).expect(8).says(&["not allowed", "s3://backups/redis", "credentials"]);

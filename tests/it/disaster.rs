@@ -19,7 +19,7 @@ use urtext_tests::{
 
 /// `urtext`, and nothing else: no coordinator, no directory of one.
 #[track_caller]
-fn alone(args: &[&str], env: &[(String, String)]) -> Output {
+pub(crate) fn alone(args: &[&str], env: &[(String, String)]) -> Output {
     let mut command = Command::new(program("urtext"));
     command.args(args).env_remove("URTEXT_DIR").env_remove("AWS_ACCESS_KEY_ID").envs(env.iter().cloned());
     run(&mut command, Duration::from_secs(120))
@@ -27,13 +27,13 @@ fn alone(args: &[&str], env: &[(String, String)]) -> Output {
 
 /// A server that holds what was restored into `dir`.
 #[track_caller]
-fn loaded(version: Version, dir: &Path) -> Server {
+pub(crate) fn loaded(version: Version, dir: &Path) -> Server {
     let folder = tempfile::tempdir().expect("make a folder");
     fs::copy(dir.join("dump.rdb"), folder.path().join("dump.rdb")).expect("the restored file");
     Server::in_folder(version, Options::default(), folder)
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's path is text")
 }
 

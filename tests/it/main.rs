@@ -1,5 +1,6 @@
 //! The end-to-end suites: real servers, real processes, a module per promise.
 
+mod azure;
 mod bad_days;
 mod buckets;
 mod damage;

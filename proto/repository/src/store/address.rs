@@ -322,6 +322,8 @@ mod tests {
         assert!(bucket("s3://b?versions=first").options.first_versions);
         assert_eq!(rich.to_string(), "s3://backups/redis/fra at http://127.0.0.1:9000");
         assert_eq!(bucket("gs://b/p/").prefix, "p");
+        let emulator = bucket("az://b?endpoint=http://127.0.0.1:10000/devstoreaccount1/").options.endpoint;
+        assert_eq!(emulator.as_deref(), Some("http://127.0.0.1:10000/devstoreaccount1"));
         assert_eq!(bucket("az://container?account=acme").options.account.as_deref(), Some("acme"));
     }
 

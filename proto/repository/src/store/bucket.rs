@@ -9,6 +9,8 @@
 //! moment, are not told apart then. No two writers of Urtext share a name, since ids are given once.
 
 mod lock;
+#[cfg(test)]
+mod requests;
 mod s3;
 mod sweep;
 mod versions;
@@ -20,7 +22,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, GetOptions, ObjectStore, PutMode, PutOptions, RetryConfig,
-    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, path::Path as ObjectPath,
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::GoogleCloudStorageBuilder,
+    path::Path as ObjectPath,
 };
 use urtext_types::{ByteCount, Timestamp};
 
@@ -43,6 +47,8 @@ const RETRY_FOR: Duration = Duration::from_secs(20);
 const INSTANCE_METADATA: &str = "://169.254.169.254/";
 const NO_CREDENTIALS: &str =
     "no credentials were found: not in the environment, not in the service's usual file, and this machine has none";
+
+const NO_ACCOUNT: &str = "no storage account is named: neither in the address, ?account=NAME, nor in the environment, AZURE_STORAGE_ACCOUNT_NAME";
 
 /// Objects in a bucket, below a prefix.
 #[derive(Clone)]
@@ -75,22 +81,34 @@ impl BucketStore {
     /// # Errors
     /// The options do not fit together, or a file with credentials cannot be read.
     pub fn open(address: &BucketAddress) -> Result<Self, StoreError> {
-        let place = address.to_string();
-        let refused = |source: StoreCause| StoreError::Refused { place: place.clone(), source };
+        let refused = |source: StoreCause| StoreError::Refused { place: address.to_string(), source };
         let mut s3 = None;
         let driver: Arc<dyn ObjectStore> = match address.service {
             Service::S3 => s3.insert(S3::open(address).map_err(refused)?).driver(),
-            Service::Gcs => Arc::new(gcs(address).map_err(|error| refused(error.into()))?),
-            Service::Azure => Arc::new(azure(address).map_err(|error| refused(error.into()))?),
+            Service::Gcs => {
+                let builder = gcs(GoogleCloudStorageBuilder::from_env(), address);
+                Arc::new(builder.build().map_err(|error| refused(error.into()))?)
+            }
+            Service::Azure => {
+                let builder = azure(MicrosoftAzureBuilder::from_env(), address);
+                if builder.get_config_value(&AzureConfigKey::AccountName).is_none() {
+                    return Err(refused(NO_ACCOUNT.into()));
+                }
+                Arc::new(builder.build().map_err(|error| refused(error.into()))?)
+            }
         };
-        Ok(Self {
+        Ok(Self::with(driver, s3, address))
+    }
+
+    fn with(driver: Arc<dyn ObjectStore>, s3: Option<S3>, address: &BucketAddress) -> Self {
+        Self {
             driver,
             prefix: ObjectPath::from(address.prefix.as_str()),
             storage_class: address.options.storage_class.clone(),
             conditional_put: !address.options.no_conditional_put,
             s3,
-            place,
-        })
+            place: address.to_string(),
+        }
     }
 
     fn path(&self, name: &str) -> ObjectPath {
@@ -181,9 +199,10 @@ impl BucketStore {
     }
 }
 
-/// Whether that is the HTTP status in what the driver says.
+/// Whether that is the HTTP status in what the driver says, of a request or of one of several that were asked at once.
 fn answered(text: &str, status: &str) -> bool {
     text.split("status code: ").skip(1).any(|after| after.starts_with(status))
+        || text.contains(&format!("(code: {status})"))
 }
 
 fn client_options(address: &BucketAddress) -> ClientOptions {
@@ -195,29 +214,25 @@ fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_FOR }
 }
 
-fn gcs(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_store::Error> {
-    let mut builder = GoogleCloudStorageBuilder::from_env()
-        .with_bucket_name(&address.bucket)
-        .with_client_options(client_options(address))
-        .with_retry(retries());
-    if let Some(endpoint) = &address.options.endpoint {
-        builder = builder.with_base_url(endpoint);
+fn gcs(builder: GoogleCloudStorageBuilder, address: &BucketAddress) -> GoogleCloudStorageBuilder {
+    let builder =
+        builder.with_bucket_name(&address.bucket).with_client_options(client_options(address)).with_retry(retries());
+    match &address.options.endpoint {
+        Some(endpoint) => builder.with_base_url(endpoint),
+        None => builder,
     }
-    builder.build()
 }
 
-fn azure(address: &BucketAddress) -> Result<impl ObjectStore + use<>, object_store::Error> {
-    let mut builder = MicrosoftAzureBuilder::from_env()
-        .with_container_name(&address.bucket)
-        .with_client_options(client_options(address))
-        .with_retry(retries());
+fn azure(builder: MicrosoftAzureBuilder, address: &BucketAddress) -> MicrosoftAzureBuilder {
+    let mut builder =
+        builder.with_container_name(&address.bucket).with_client_options(client_options(address)).with_retry(retries());
     if let Some(account) = &address.options.account {
         builder = builder.with_account(account);
     }
     if let Some(endpoint) = &address.options.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
-    builder.build()
+    builder
 }
 
 #[async_trait]
@@ -236,7 +251,14 @@ impl Store for BucketStore {
         match self.put(name, bytes.clone()).await {
             Ok(()) if self.conditional_put => Ok(PutOutcome::Created),
             Ok(()) => self.compare(name, &bytes).await.map(|_| PutOutcome::Created),
-            Err(object_store::Error::AlreadyExists { .. }) => self.compare(name, &bytes).await,
+            Err(object_store::Error::AlreadyExists { .. }) => match self.compare(name, &bytes).await {
+                // It, or its whole bucket, was just being deleted.
+                Err(StoreError::NotFound { object, place }) => {
+                    let source = Some("it is said to be there already, and is not".into());
+                    Err(StoreError::Unavailable { operation: StoreOperation::Put, object, place, source })
+                }
+                compared => compared,
+            },
             Err(error) => Err(self.failed(StoreOperation::Put, name.as_str(), bytes.len(), error)),
         }
     }

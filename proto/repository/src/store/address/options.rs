@@ -18,11 +18,11 @@ const LONGEST_LOCK: Duration = Duration::from_secs(36_500 * 24 * 3600);
 /// What may follow the question mark.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BucketOptions {
-    /// The server, where it is not the cloud's own: `http://127.0.0.1:9000`.
+    /// The server, where it is not the cloud's own: `http://127.0.0.1:9000`. Of Azure's emulator, whose name does not
+    /// hold the account, with that: `http://127.0.0.1:10000/devstoreaccount1`. No slash at its end.
     pub endpoint: Option<String>,
     pub region: Option<String>,
-    /// `https://endpoint/bucket/…` instead of `https://bucket.endpoint/…`. With an endpoint of its own,
-    /// unless said otherwise.
+    /// `https://endpoint/bucket/…`, unless it is said to be `https://bucket.endpoint/…`.
     pub path_style: Option<bool>,
     /// As the service spells it: `STANDARD_IA`, `NEARLINE`, `Cool`.
     pub storage_class: Option<String>,
@@ -67,7 +67,7 @@ impl BucketOptions {
             Some("no" | "false") => Ok(Some(false)),
             Some(_) => Err(malformed(format!("its option {option} is yes or no"))),
         };
-        let endpoint = given.remove("endpoint");
+        let endpoint = given.remove("endpoint").map(|endpoint| endpoint.trim_end_matches('/').to_owned());
         if let Some(endpoint) = &endpoint {
             let parsed = Url::parse(endpoint).map_err(|error| malformed(format!("its endpoint: {error}")))?;
             if !["http", "https"].contains(&parsed.scheme()) || parsed.host().is_none() {

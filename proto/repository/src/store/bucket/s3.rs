@@ -15,6 +15,7 @@ use object_store::{
     path::Path as ObjectPath,
     signer::{SignedUrlOptions, Signer},
 };
+use url::Url;
 
 use super::{BucketAddress, StoreCause, client_options, retries};
 use crate::{Sha256Digest, store::LockMode};
@@ -62,8 +63,13 @@ impl fmt::Display for Answer {
 
 impl S3 {
     pub(super) fn open(address: &BucketAddress) -> Result<Self, StoreCause> {
+        Self::with(with_credentials()?, address)
+    }
+
+    /// The same, by a builder that has its credentials.
+    pub(super) fn with(builder: AmazonS3Builder, address: &BucketAddress) -> Result<Self, StoreCause> {
         Ok(Self {
-            driver: driver(address)?,
+            driver: configured(builder, address)?.build()?,
             connections: ReqwestConnector::default().connect(&client_options(address))?,
             lock_mode: address.options.lock.map(|lock| lock.mode).unwrap_or_default(),
         })
@@ -106,8 +112,7 @@ impl S3 {
     }
 }
 
-fn driver(address: &BucketAddress) -> Result<AmazonS3, StoreCause> {
-    let options = &address.options;
+fn with_credentials() -> Result<AmazonS3Builder, StoreCause> {
     let mut builder = AmazonS3Builder::from_env();
     let is_set = |variable: &str| env::var_os(variable).is_some_and(|value| !value.is_empty());
     if !is_set("AWS_ACCESS_KEY_ID")
@@ -118,7 +123,12 @@ fn driver(address: &BucketAddress) -> Result<AmazonS3, StoreCause> {
             builder = builder.with_token(token);
         }
     }
-    builder = builder
+    Ok(builder)
+}
+
+fn configured(builder: AmazonS3Builder, address: &BucketAddress) -> Result<AmazonS3Builder, StoreCause> {
+    let options = &address.options;
+    let mut builder = builder
         .with_bucket_name(&address.bucket)
         .with_client_options(client_options(address))
         .with_retry(retries())
@@ -133,9 +143,12 @@ fn driver(address: &BucketAddress) -> Result<AmazonS3, StoreCause> {
         builder = builder.with_checksum_algorithm(Checksum::SHA256);
     }
     if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(path_style) = options.path_style.or(options.endpoint.as_ref().map(|_| true)) {
+        let path_style = options.path_style.unwrap_or(true);
+        let endpoint = if path_style { endpoint.clone() } else { endpoint_of_bucket(endpoint, &address.bucket)? };
+        // The most particular one, so that no variable of the environment overrules the address.
+        builder =
+            builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint).with_virtual_hosted_style_request(!path_style);
+    } else if let Some(path_style) = options.path_style {
         builder = builder.with_virtual_hosted_style_request(!path_style);
     }
     if let Some(region) = &options.region {
@@ -149,7 +162,18 @@ fn driver(address: &BucketAddress) -> Result<AmazonS3, StoreCause> {
             }
         };
     }
-    Ok(builder.build()?)
+    Ok(builder)
+}
+
+/// `https://bucket.host`: with the bucket in the host's name, the driver leaves its name to whoever names the host.
+fn endpoint_of_bucket(endpoint: &str, bucket: &str) -> Result<String, StoreCause> {
+    let mut url = Url::parse(endpoint)?;
+    let host = url.domain().ok_or("with path_style=no the endpoint is a name, to which that of the bucket is added")?;
+    if !host.starts_with(&format!("{bucket}.")) {
+        let host = format!("{bucket}.{host}");
+        url.set_host(Some(&host))?;
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// An access key of S3.
@@ -194,6 +218,17 @@ fn key_of_profile(text: &str, profile: &str) -> Option<AccessKey> {
         }
     }
     Some(AccessKey { id: id?, secret: secret?, token })
+}
+
+#[cfg(test)]
+impl S3 {
+    /// Where it asks for an object.
+    pub(super) async fn url_of(&self, object: &ObjectPath) -> String {
+        let signed = self.driver.signed_url("GET".parse().expect("a method"), object, SIGNED_FOR).await;
+        let mut url = signed.expect("signed");
+        url.set_query(None);
+        url.into()
+    }
 }
 
 #[cfg(test)]

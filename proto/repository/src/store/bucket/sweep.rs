@@ -12,7 +12,7 @@ use super::{BucketStore, StoreError, StoreOperation};
 use crate::{ObjectName, SweepStore};
 
 /// What services call it when they keep an object: Amazon and those that speak S3; Google; Azure.
-const LOCKED: [&str; 8] = [
+const LOCKED: [&str; 9] = [
     "object lock",
     "objectlock",
     "object is locked",
@@ -20,6 +20,7 @@ const LOCKED: [&str; 8] = [
     "retentionpolicynotmet",
     "retention policy",
     "blobimmutable",
+    "blob is immutable",
     "legal hold",
 ];
 
@@ -54,6 +55,7 @@ mod tests {
             "<Code>InvalidRequest</Code><Message>Object is WORM protected and cannot be overwritten</Message>",
             "retentionPolicyNotMet: Object 'b/o' is subject to bucket's retention policy and cannot be deleted",
             "409 Conflict: BlobImmutableDueToPolicy",
+            "This operation is not permitted as the blob is immutable due to a policy. (code: 409)",
         ] {
             assert!(is_locked(locked), "{locked}");
         }

@@ -7,16 +7,21 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use urtext_repository::{ObjectPrefix, StoreAddress, testing::check_locking};
+use urtext_repository::{ObjectInfo, ObjectPrefix, StoreAddress, testing::check_locking};
 use urtext_tests::{
     data::{Contents, load_strings},
     eventually::{SOON, eventually},
     fleet::{Fleet, ORDERS},
     object_server::ObjectServer,
     process::run,
-    servers::{Options, Server, Version},
+    servers::{Server, Version},
 };
 use urtext_types::{ErrorKind, Explain, Timestamp};
+
+use crate::{
+    buckets::{check_elsewhere, checked_here},
+    disaster::{alone, loaded},
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const BUCKET: &str = "vault";
@@ -26,68 +31,53 @@ fn now() -> Timestamp {
     Timestamp::from_millis(since.as_millis() as i64)
 }
 
-/// Runs one test of this program again, with the keys of the bucket in its environment: that of this one must not
-/// be changed while other threads run.
-fn let_in(test: &str, what: &str, address: &str) {
-    let mut again = Command::new(std::env::current_exe().expect("this program"));
-    again.args(["--exact", "--include-ignored", test]).env(what, address).envs(ObjectServer::credentials());
-    let ended = run(&mut again, SOON * 4);
-    assert!(ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
-    ended.expect(0);
-}
-
 #[test]
 fn a_bucket_with_object_lock_locks_as_a_store_must() {
-    const ADDRESS: &str = "URTEXT_TEST_LOCKING";
-    if let Some(address) = std::env::var_os(ADDRESS) {
-        let address: StoreAddress = address.to_string_lossy().parse().expect("an address");
-        return tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-            let store = address.open_to_lock().expect("open").expect("it locks");
-            check_locking(store, now()).await;
-        });
+    let locks = async |address: StoreAddress| {
+        let store = address.open_to_lock().expect("open").expect("it locks");
+        check_locking(store, now()).await;
+    };
+    if checked_here(locks) {
+        return;
     }
     let server = ObjectServer::start();
     server.make_locking_bucket(BUCKET);
     for mode in ["governance", "compliance"] {
         let address = format!("{}&lock=7d&lock_mode={mode}", server.address_in(BUCKET, mode));
-        let_in("locked::a_bucket_with_object_lock_locks_as_a_store_must", ADDRESS, &address);
+        let test = "locked::a_bucket_with_object_lock_locks_as_a_store_must";
+        check_elsewhere(test, &address, &ObjectServer::credentials());
     }
 }
 
-/// Somebody who has got hold of the coordinator's credentials. Run by other tests.
-#[test]
-#[ignore = "wipes the repository that another test names"]
-fn wiper() {
-    let address = std::env::var("URTEXT_TEST_WIPE").expect("run by another test");
-    let address: StoreAddress = address.parse().expect("an address");
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-        let store = address.open_to_sweep().expect("open");
-        let all: Vec<_> = store.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
-        assert!(all.len() > 5, "{all:?}");
-        for object in &all {
-            store.delete(&object.name).await.expect("a bucket with versions hides it");
-        }
-        // Something else in the place of what was there.
-        for object in all.iter().filter(|object| object.name.as_str().ends_with(".json")) {
-            store.put_new(&object.name, "nothing to see here".into()).await.expect("the name is free");
-        }
-        let shown: StoreAddress = format!("{}&versions=first", std::env::var("URTEXT_TEST_WIPE").expect("an address"))
-            .replace("&lock=1d", "")
-            .parse()
-            .expect("an address");
-        let shown = shown.open().expect("open");
-        let again: Vec<_> = shown.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
-        let names = |all: &[urtext_repository::ObjectInfo]| -> Vec<(String, u64)> {
-            all.iter().map(|object| (object.name.to_string(), object.size)).collect()
-        };
-        assert_eq!(names(&again), names(&all), "all of it, and as it was");
-        let refused = shown.put_new(&all[0].name, "more".into()).await.expect_err("it is for reading");
-        assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
-    });
+/// Somebody who has got hold of the coordinator's credentials. What was there is seen all the same.
+async fn wipe(address: StoreAddress) {
+    let store = address.open_to_sweep().expect("open");
+    let all: Vec<_> = store.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
+    assert!(all.len() > 5, "{all:?}");
+    for object in &all {
+        store.delete(&object.name).await.expect("a bucket with versions hides it");
+    }
+    // Something else in the place of what was there.
+    for object in all.iter().filter(|object| object.name.as_str().ends_with(".json")) {
+        store.put_new(&object.name, "nothing to see here".into()).await.expect("the name is free");
+    }
+    let StoreAddress::Bucket(mut bucket) = address else { panic!("it is a bucket") };
+    (bucket.options.lock, bucket.options.first_versions) = (None, true);
+    let shown = StoreAddress::Bucket(bucket).open().expect("open");
+    let again: Vec<_> = shown.list(&ObjectPrefix::all()).try_collect().await.expect("a listing");
+    let seen = |all: &[ObjectInfo]| -> Vec<(String, u64)> {
+        all.iter().map(|object| (object.name.to_string(), object.size)).collect()
+    };
+    assert_eq!(seen(&again), seen(&all), "all of it, and as it was");
+    let refused = shown.put_new(&all[0].name, "more".into()).await.expect_err("it is for reading");
+    assert_eq!(refused.kind(), ErrorKind::Usage, "{refused}");
 }
 
 #[test]
 fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
+    if checked_here(wipe) {
+        return;
+    }
     let server = ObjectServer::start();
     server.make_locking_bucket(BUCKET);
     let address = format!("{}&lock=1d", server.address_in(BUCKET, "redis"));
@@ -134,13 +124,10 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     fleet.coordinator.stop();
 
     // Everything is gone, with the coordinator's own rights.
-    let_in("locked::wiper", "URTEXT_TEST_WIPE", &address);
+    let test = "locked::what_is_to_stay_is_locked_and_what_was_wiped_is_restored";
+    check_elsewhere(test, &address, &ObjectServer::credentials());
     let plain = server.address_in(BUCKET, "redis");
-    let alone = |args: &[&str]| {
-        let mut command = Command::new(urtext_tests::fleet::program("urtext"));
-        command.args(args).envs(ObjectServer::credentials());
-        run(&mut command, SOON * 4)
-    };
+    let alone = |args: &[&str]| alone(args, &ObjectServer::credentials());
     alone(&["backups", "--repository", &plain]).expect(7);
     let shown = format!("{plain}&versions=first");
     alone(&["canonical", ORDERS, "--repository", &shown]).expect(0).prints(&[&id]);
@@ -149,9 +136,7 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     let identity = fleet.coordinator.identity();
     let (to, key) = (files.display().to_string(), identity.display().to_string());
     alone(&["restore", ORDERS, "--repository", &shown, "--to-dir", &to, "--identity", &key, "--yes"]).expect(0);
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::copy(files.join("dump.rdb"), folder.path().join("dump.rdb")).expect("the restored file");
-    let restored = Server::in_folder(Version::Valkey91, Options::default(), folder);
+    let restored = loaded(Version::Valkey91, &files);
     Contents::of(fleet.server("fra-1")).assert_same(&Contents::of(&restored));
 }
 

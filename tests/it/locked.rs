@@ -122,6 +122,7 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     let lock = jobs.iter().find(|job| job["job"] == "lock").expect("the job");
     assert_ne!(lock["last_good"], serde_json::Value::Null, "{lock}");
     fleet.coordinator.stop();
+    fleet.coordinator.urtext(&["repository", "add", "spare", "spare"]).expect(0);
 
     // Everything is gone, with the coordinator's own rights.
     let test = "locked::what_is_to_stay_is_locked_and_what_was_wiped_is_restored";
@@ -131,6 +132,7 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     alone(&["backups", "--repository", &plain]).expect(7);
     let shown = format!("{plain}&versions=first");
     alone(&["canonical", ORDERS, "--repository", &shown]).expect(0).prints(&[&id]);
+    alone(&["backups", "--repository", &shown]).expect(0).prints(&[&id]);
     alone(&["verify", "--repository", &shown]).expect(0);
     let files = fleet.work().join("restored");
     let identity = fleet.coordinator.identity();
@@ -138,6 +140,15 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     alone(&["restore", ORDERS, "--repository", &shown, "--to-dir", &to, "--identity", &key, "--yes"]).expect(0);
     let restored = loaded(Version::Valkey91, &files);
     Contents::of(fleet.server("fra-1")).assert_same(&Contents::of(&restored));
+
+    // Into a repository that goes on in its place.
+    let text = fs::read_to_string(&settings).expect("settings");
+    let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("repository = ")).collect();
+    fs::write(&settings, without.join("\n")).expect("settings");
+    fleet.coordinator.serve();
+    let copied = fleet.json(&["repository", "sync", &shown, "spare"]);
+    assert_eq!((&copied["done"]["backups"], &copied["done"]["failed"]), (&1.into(), &serde_json::json!([])));
+    assert_eq!(fleet.canonical()["canonical"]["id"], id.as_str());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is stored is locked, and its locks are extended for as long as it is to stay.
 //!
-//! A backup is locked as soon as it is committed. Once a day, by schedule, the locks of everything that retention keeps
+//! A backup is locked right after it was committed. Once a day, by schedule, the locks of everything that retention keeps
 //! are extended; those of what it lets go end by themselves. When a lock ends is remembered with the copy it is of, and
 //! only there: a catalog that was lost knows of no lock, and locks again.
 
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 use urtext_repository::{BackupKey, Lock, LockStore, lock_backup, lock_common};
-use urtext_types::{BackupId, Chain, DeploymentName, ErrorKind, RepositoryName, Timestamp};
+use urtext_types::{BackupId, Chain, DeploymentName, Explain, RepositoryName, Timestamp};
 
 use crate::{Fault, app::App, catalog::CopyState, repositories::Place, retention::Retained, shard::ShardKey};
 
@@ -54,6 +54,20 @@ impl Place {
 }
 
 impl App {
+    /// Locks a backup that was just committed, in the background: of a large one that takes longer than an agent waits.
+    pub fn lock_soon(self: &Arc<Self>, place: &Place, key: &BackupKey) {
+        if place.address().lock().is_none() {
+            return;
+        }
+        let (app, name, key) = (Arc::clone(self), place.name().clone(), key.clone());
+        self.background.spawn(async move {
+            if let Some(place) = app.repositories.get(&name) {
+                // What is not locked when the coordinator stops is locked by the next run of the schedule.
+                app.stop.run_until_cancelled(app.lock_new(place, &key)).await;
+            }
+        });
+    }
+
     /// Locks a backup that was just put there. That it is not locked makes it no worse a backup: it is said by
     /// `status`, and the next run of the schedule tries again.
     pub async fn lock_new(&self, place: &Place, key: &BackupKey) {
@@ -61,12 +75,10 @@ impl App {
             let Some((lock, store)) = place.locks()? else { return Ok(()) };
             self.lock_one(place, store.as_ref(), key, lock.until(self.clock.now())).await.map(|_| ())
         };
-        match locked.await {
-            Ok(()) => {}
-            Err::<(), Fault>(fault) => {
-                warn!(backup = %key, repository = %place.name(), error = %Chain(&fault), "a backup is not locked");
-                place.set_lock_trouble(Some(Chain(&fault).to_string()));
-            }
+        let locked: Result<(), Fault> = locked.await;
+        if let Err(fault) = locked {
+            warn!(backup = %key, repository = %place.name(), error = %Chain(&fault), "a backup is not locked");
+            place.set_lock_trouble(&key.deployment, Some(Chain(&fault).to_string()));
         }
     }
 
@@ -97,13 +109,30 @@ impl App {
         }
         // What is deleted meanwhile would be in the way.
         let _not_while_pruning = self.pruning.lock().await;
-        let mut kept = kept_by_repository(self.retention(deployment).await?);
+        let kept = kept_by_repository(self.retention(deployment).await?);
+        let mut deployments: Vec<_> = self.shards(deployment).into_iter().map(|shard| shard.deployment).collect();
+        deployments.dedup();
         let mut all = Vec::new();
         for place in self.repositories.iter() {
             let Some((lock, store)) = place.locks()? else { continue };
-            let kept = kept.remove(place.name()).unwrap_or_default();
-            let locked = self.extend_in(place, lock, store.as_ref(), kept, deployment).await?;
-            place.set_lock_trouble(locked.failed.first().cloned());
+            let kept = kept.get(place.name()).map_or(&[][..], Vec::as_slice);
+            let now = self.clock.now();
+            let (repository, until) = (place.name().clone(), lock.until(now));
+            let mut locked = Locked { repository, until, backups: 0, objects: 0, unchanged: 0, failed: Vec::new() };
+            // For one that does not answer nobody waits object by object.
+            let answers = place.check_answers().await;
+            for deployment in &deployments {
+                let before = locked.failed.len();
+                match &answers {
+                    Ok(_) => {
+                        let kept = kept.iter().filter(|(shard, _)| shard.deployment == *deployment);
+                        self.extend_backups(place, lock, store.as_ref(), kept, now, &mut locked).await?;
+                        self.extend_common(place, lock, store.as_ref(), deployment, now, &mut locked).await;
+                    }
+                    Err(fault) => locked.failed.push(Chain(fault).to_string()),
+                }
+                place.set_lock_trouble(deployment, locked.failed.get(before).cloned());
+            }
             info!(repository = %locked.repository, until = %locked.until, backups = locked.backups,
                 objects = locked.objects, failed = locked.failed.len(), "extended the locks");
             all.push(locked);
@@ -111,20 +140,19 @@ impl App {
         Ok(all)
     }
 
-    async fn extend_in(
+    /// Of the backups that are to stay.
+    async fn extend_backups(
         &self,
         place: &Place,
         lock: Lock,
         store: &dyn LockStore,
-        kept: Vec<(ShardKey, Vec<BackupId>)>,
-        deployment: Option<&DeploymentName>,
-    ) -> Result<Locked, Fault> {
-        let now = self.clock.now();
-        let (repository, until) = (place.name().clone(), lock.until(now));
-        let mut locked = Locked { repository, until, backups: 0, objects: 0, unchanged: 0, failed: Vec::new() };
+        kept: impl Iterator<Item = &(ShardKey, Vec<BackupId>)>,
+        now: Timestamp,
+        locked: &mut Locked,
+    ) -> Result<(), Fault> {
         for (shard, ids) in kept {
             for ids in ids.chunks(LOOKED_UP_AT_ONCE) {
-                let known = self.catalog.backups_at(&shard, ids).await;
+                let known = self.catalog.backups_at(shard, ids).await;
                 let known = known.map_err(Fault::while_doing("look up the backups that stay"))?;
                 for entry in known.values() {
                     let copy = entry.copies.get(place.name());
@@ -132,48 +160,49 @@ impl App {
                         locked.unchanged += 1;
                         continue;
                     }
-                    match self.lock_one(place, store, &entry.key(), until).await {
+                    match self.lock_one(place, store, &entry.key(), locked.until).await {
                         Ok(objects) => {
                             locked.backups += 1;
                             locked.objects += objects;
                         }
-                        Err(fault) => locked.failed.push(Chain(&fault).to_string()),
+                        Err(fault) => {
+                            locked.failed.push(Chain(&fault).to_string());
+                            // It was tried for a while, and so it would be with each of the others.
+                            if fault.kind().is_transient() {
+                                return Ok(());
+                            }
+                        }
                     }
                 }
             }
         }
-        let mut deployments: Vec<_> = self.shards(deployment).into_iter().map(|shard| shard.deployment).collect();
-        deployments.dedup();
-        for deployment in deployments {
-            let known = place.common_lock(&deployment).filter(|known| !lock.is_due(Some(known.until), now));
-            let put_after = known.map(|known| known.at.minus(CLOCKS_AGREE_WITHIN));
-            match lock_common(store, &deployment, put_after, until).await {
-                Ok(objects) => {
-                    locked.objects += objects;
-                    // What was locked before is so until then.
-                    let until = known.map_or(until, |known| known.until);
-                    place.set_common_lock(&deployment, CommonLock { until, at: now });
-                }
-                Err(error) => {
-                    let what = format!("lock what is of no backup in repository {}", place.name());
-                    locked.failed.push(Chain(&Fault::while_doing(what)(error)).to_string());
-                }
-            }
-        }
-        Ok(locked)
+        Ok(())
     }
 
-    /// [`App::extend_locks`], by schedule.
-    pub async fn lock_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
-        let stopped = || Fault::new(ErrorKind::Unavailable, "the coordinator is stopping");
-        let extended = self.stop.run_until_cancelled(self.extend_locks(Some(deployment))).await;
-        let extended = extended.ok_or_else(stopped)??;
-        let mut failed = extended.iter().flat_map(|locked| &locked.failed);
-        if let Some(first) = failed.next() {
-            let message = format!("{} things could not be locked, the first: {first}", failed.count() + 1);
-            return Err(Fault::new(ErrorKind::Unavailable, message));
+    /// Of what is of no backup.
+    async fn extend_common(
+        &self,
+        place: &Place,
+        lock: Lock,
+        store: &dyn LockStore,
+        deployment: &DeploymentName,
+        now: Timestamp,
+        locked: &mut Locked,
+    ) {
+        let known = place.common_lock(deployment).filter(|known| !lock.is_due(Some(known.until), now));
+        let put_after = known.map(|known| known.at.minus(CLOCKS_AGREE_WITHIN));
+        match lock_common(store, deployment, put_after, locked.until).await {
+            Ok(objects) => {
+                locked.objects += objects;
+                // What was locked before is so until then.
+                let until = known.map_or(locked.until, |known| known.until);
+                place.set_common_lock(deployment, CommonLock { until, at: now });
+            }
+            Err(error) => {
+                let what = format!("lock what is of no backup in repository {}", place.name());
+                locked.failed.push(Chain(&Fault::while_doing(what)(error)).to_string());
+            }
         }
-        Ok(Some(extended.iter().map(Locked::to_string).collect::<Vec<_>>().join("; ")))
     }
 }
 

@@ -5,7 +5,7 @@
 //! verified, put, indexed and announced, in this order; whatever comes between two of these steps, the next
 //! look at the repository brings the rest about.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -107,7 +107,12 @@ impl App {
     }
 
     /// Puts an object that arrived whole. Says whether it was there already.
-    pub async fn put(&self, agent: &AgentIdentity, announced: Announced, bytes: Bytes) -> Result<PutOutcome, Fault> {
+    pub async fn put(
+        self: &Arc<Self>,
+        agent: &AgentIdentity,
+        announced: Announced,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, Fault> {
         let Announced { name, location, size: _, sha256, is_committed } = announced;
         let hashed = bytes.clone();
         let found = tokio::task::spawn_blocking(move || Sha256Digest::of(&hashed)).await;
@@ -139,7 +144,12 @@ impl App {
     }
 
     /// Verifies a manifest, puts it, and lists the backup.
-    async fn commit(&self, agent: &AgentIdentity, key: &BackupKey, bytes: Bytes) -> Result<PutOutcome, Fault> {
+    async fn commit(
+        self: &Arc<Self>,
+        agent: &AgentIdentity,
+        key: &BackupKey,
+        bytes: Bytes,
+    ) -> Result<PutOutcome, Fault> {
         let refused = || format!("commit backup {}", key.id);
         let manifest = SignedManifest::parse(key, &bytes)
             .and_then(|signed| signed.verify(&self.verifier))
@@ -165,10 +175,10 @@ impl App {
             Some(entry) => entry,
             None => self.index(&manifest, place.name(), self.clock.now(), clock).await?,
         };
-        self.lock_new(place, key).await;
         if let Some(task) = self.tasks.capture(agent, key) {
             self.end_task(&task, Outcome::Committed(Box::new(entry))).await;
         }
+        self.lock_soon(place, key);
         self.alarms.look_at(&ShardKey::of(agent));
         info!(backup = %key.id, %agent, position = ?manifest.position, "committed a backup");
         Ok(outcome)

@@ -55,8 +55,8 @@ struct State {
     repository: Option<Repository>,
     down: Option<Down>,
     listed_at: Option<Timestamp>,
-    /// Why something there is not locked as it should be.
-    lock_trouble: Option<String>,
+    /// Why something of a deployment is not locked there as it should be.
+    lock_troubles: BTreeMap<DeploymentName, String>,
     common_locks: BTreeMap<DeploymentName, CommonLock>,
 }
 
@@ -186,11 +186,15 @@ impl Place {
 
     /// Why something there is not locked as it should be, if that was so when it was last tried.
     pub fn lock_trouble(&self) -> Option<String> {
-        self.state().lock_trouble.clone()
+        self.state().lock_troubles.values().next().cloned()
     }
 
-    pub fn set_lock_trouble(&self, trouble: Option<String>) {
-        self.state().lock_trouble = trouble;
+    pub fn set_lock_trouble(&self, deployment: &DeploymentName, trouble: Option<String>) {
+        let troubles = &mut self.state().lock_troubles;
+        match trouble {
+            Some(trouble) => troubles.insert(deployment.clone(), trouble),
+            None => troubles.remove(deployment),
+        };
     }
 
     /// The lock of what is of no backup, since the coordinator started.

@@ -88,12 +88,13 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     fleet.wait_until_seen("fra-1");
     let begun = now();
     let id = fleet.snapshot("fra-1");
-    let until = |fleet: &Fleet| -> Timestamp {
+    let until = |fleet: &Fleet| -> Result<Timestamp, String> {
         let shown = fleet.json(&["backup", "show", &id]);
-        let copies = shown["backup"]["copies"].as_array().expect("copies");
-        copies[0]["locked_until"].as_str().expect("it is locked").parse().expect("a time")
+        let locked = shown["backup"]["copies"][0]["locked_until"].as_str().ok_or_else(|| shown.to_string())?;
+        Ok(locked.parse().expect("a time"))
     };
-    assert!(until(&fleet) >= begun.plus(DAY), "locked as soon as it is committed");
+    let first = eventually("the backup to be locked", SOON, || until(&fleet));
+    assert!(first >= begun.plus(DAY), "locked right after it was committed");
     fleet.coordinator.urtext(&["backup", "show", &id]).expect(0).prints(&["locked until 20"]);
     fleet.coordinator.urtext(&["repository", "list"]).expect(0).prints(&["locked for 1day (governance)"]);
     fleet.coordinator.urtext(&["repository", "check"]).expect(0);
@@ -114,7 +115,7 @@ fn what_is_to_stay_is_locked_and_what_was_wiped_is_restored() {
     fs::write(&settings, text).expect("settings");
     fleet.coordinator.serve();
     eventually("the schedule to extend the lock", SOON * 3, || {
-        let at = until(&fleet);
+        let at = until(&fleet)?;
         if at >= begun.plus(DAY * 30) { Ok(()) } else { Err(at.to_string()) }
     });
     let schedule = fleet.json(&["schedule"]);
@@ -183,7 +184,12 @@ fn what_cannot_be_locked_is_said_and_is_a_backup_all_the_same() {
     let id = fleet.snapshot("fra-1");
     assert_eq!(fleet.canonical()["canonical"]["id"], id.as_str());
     let reason = "has no object lock";
-    fleet.coordinator.urtext(&["status"]).expect(0).says(&["not everything in repository main is locked", reason]);
+    let sentence = "not everything in repository main is locked";
+    eventually("the status to say so", SOON, || {
+        let status = fleet.coordinator.urtext(&["status"]);
+        let said = status.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        if said.contains(sentence) && said.contains(reason) { Ok(()) } else { Err(said) }
+    });
     fleet.coordinator.urtext(&["repository", "lock"]).expect(6).says(&[&format!("lock backup {id}"), reason]);
     fleet.coordinator.urtext(&["repository", "check"]).expect(6).prints(&[reason, "make another bucket"]);
 }

@@ -102,7 +102,12 @@ fn entry(agent: &AgentIdentity) -> BackupEntry {
     }
 }
 
-async fn put(app: &App, agent: &AgentIdentity, name: &ObjectName, bytes: &'static [u8]) -> Result<PutOutcome, Fault> {
+async fn put(
+    app: &Arc<App>,
+    agent: &AgentIdentity,
+    name: &ObjectName,
+    bytes: &'static [u8],
+) -> Result<PutOutcome, Fault> {
     let sha256 = Sha256Digest::of(bytes);
     let announced = app.announce(agent, name.as_str(), bytes.len() as u64, sha256.as_bytes()).await?;
     app.put(agent, announced, Bytes::from_static(bytes)).await
@@ -111,6 +116,7 @@ async fn put(app: &App, agent: &AgentIdentity, name: &ObjectName, bytes: &'stati
 #[tokio::test]
 async fn nothing_is_added_to_a_committed_backup_by_anybody() {
     let (_dir, app) = plain_app().await;
+    let app = Arc::new(app);
     let owner = agent("orders", "fra-1");
     let (first, second) = (key(&owner).part(0), key(&owner).part(1));
     store(&app).await.put_new(&first, Bytes::from_static(b"part")).await.expect("stored");

@@ -102,6 +102,18 @@ impl App {
         Ok((backups > 0).then(|| format!("copied from {from} to {}: {backups} of the backups, {bytes}", to.name())))
     }
 
+    /// Extends the locks of what is to stay of a deployment.
+    pub(super) async fn lock_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
+        let extended = self.stop.run_until_cancelled(self.extend_locks(Some(deployment))).await;
+        let extended = extended.ok_or_else(|| Fault::new(ErrorKind::Unavailable, STOPPING))??;
+        let mut failed = extended.iter().flat_map(|locked| &locked.failed);
+        if let Some(first) = failed.next() {
+            let message = format!("{} things could not be locked, the first: {first}", failed.count() + 1);
+            return Err(Fault::new(ErrorKind::Unavailable, message));
+        }
+        Ok(Some(extended.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    }
+
     /// Removes what no rule of retention wants to stay.
     pub(super) async fn prune_by_schedule(&self, deployment: &DeploymentName) -> Result<Option<String>, Fault> {
         let by = BY.to_owned();

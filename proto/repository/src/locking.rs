@@ -37,7 +37,7 @@ impl Lock {
 /// Locks every object of a backup. Says how many there are.
 ///
 /// # Errors
-/// The first that could not be locked; the others are.
+/// The first that could not be locked; what was not tried then is not locked.
 ///
 /// # Cancel safety
 /// May be dropped anywhere, and done again.
@@ -52,7 +52,7 @@ pub async fn lock_backup(store: &dyn LockStore, key: &BackupKey, until: Timestam
 /// those that were put before `put_after` all are locked already.
 ///
 /// # Errors
-/// The first that could not be locked; the others are.
+/// The first that could not be locked; what was not tried then is not locked.
 pub async fn lock_common(
     store: &dyn LockStore,
     deployment: &DeploymentName,
@@ -80,17 +80,9 @@ async fn listed(
     objects.map_ok(|object| object.name).try_collect().await
 }
 
-/// Goes on after one that fails, and says what the first failure was.
+/// Stops at the first that fails: it was tried for a while, and so would each of the others be.
 async fn lock_all(store: &dyn LockStore, objects: Vec<ObjectName>, until: Timestamp) -> Result<u64, StoreError> {
     let lock = |object: ObjectName| async move { with_patience(PATIENCE, || store.lock(&object, until)).await };
-    let locks = objects.into_iter().map(lock);
-    let mut locks = stream::iter(locks).buffer_unordered(LOCKS_IN_FLIGHT);
-    let (mut locked, mut first) = (0, None);
-    while let Some(result) = locks.next().await {
-        match result {
-            Ok(()) => locked += 1,
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    first.map_or(Ok(locked), Err)
+    let locks = stream::iter(objects.into_iter().map(lock)).buffer_unordered(LOCKS_IN_FLIGHT);
+    locks.try_fold(0, |locked, ()| std::future::ready(Ok(locked + 1))).await
 }

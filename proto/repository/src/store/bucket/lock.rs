@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use object_store::path::Path as ObjectPath;
 use quick_xml::de::from_reader;
 use serde::Deserialize;
-use urtext_types::Timestamp;
+use urtext_types::{Chain, Timestamp};
 
 use super::{BucketStore, StoreError, StoreOperation, s3::Answer};
 use crate::{ObjectName, store::LockStore};
@@ -36,7 +36,7 @@ impl BucketStore {
     ) -> Result<Answer, StoreError> {
         let Some(s3) = &self.s3 else { return Err(self.no_locks(None)) };
         let asked = s3.ask(method, object, &[(query, "")], body).await;
-        asked.map_err(|error| self.failed_because(StoreOperation::Lock, object.as_ref(), 0, error.to_string()))
+        asked.map_err(|error| self.failed_because(StoreOperation::Lock, object.as_ref(), 0, Chain(&*error).to_string()))
     }
 
     fn no_locks(&self, answer: Option<&Answer>) -> StoreError {

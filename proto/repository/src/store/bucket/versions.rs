@@ -15,7 +15,7 @@ use futures::{
 use object_store::{GetOptions, path::Path as ObjectPath};
 use quick_xml::de::from_reader;
 use serde::Deserialize;
-use urtext_types::Timestamp;
+use urtext_types::{Chain, Timestamp};
 
 use super::{BucketStore, ObjectInfo, PutOutcome, Store, StoreError, StoreOperation};
 use crate::{ObjectName, ObjectPrefix};
@@ -98,7 +98,7 @@ impl FirstVersions {
             query.push(("version-id-marker", version));
         }
         let answer = s3.ask("GET", &ObjectPath::from(""), &query, String::new()).await;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let answer = answer.map_err(|error| failed(Chain(&*error).to_string()))?;
         if !answer.is_success() {
             return Err(failed(answer.to_string()));
         }
